@@ -1,5 +1,6 @@
 """What every section of the settings tree shares."""
 
+from difflib import get_close_matches
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,16 +29,33 @@ class Section(BaseModel):
         try:
             return type(self).model_validate(self.model_dump() | given)
         except ValidationError as error:
-            raise SettingsError(explain(error)) from None
+            raise SettingsError(explain(error, type(self))) from None
 
 
-def explain(error: ValidationError, prefix: str = "") -> str:
-    """Describe a validation error for people: path, value, what is allowed, one line a fault."""
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Describe a validation error for people: path, value and what is allowed, a line for each fault."""
     lines = []
     for fault in error.errors(include_url=False):
-        path = ".".join([prefix, *map(str, fault["loc"])] if prefix else map(str, fault["loc"]))
+        location = fault["loc"]
+        path = ".".join(map(str, location)) or model.__name__
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{path or 'settings'}: unknown setting (value {fault['input']!r})")
+            lines.append(f"{path}: unknown setting (value {fault['input']!r}). {_allowed(model, location)}")
         else:
-            lines.append(f"{path or 'settings'}: {fault['msg']} (value {fault['input']!r})")
+            message = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {message} (value {fault['input']!r})")
     return "\n".join(lines)
+
+
+def _allowed(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """Name the settings that exist where an unknown one was given, the closest spelling first."""
+    section: type[BaseModel] = model
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return "Remove it"
+        section = annotation
+    names = list(section.model_fields)
+    close = get_close_matches(str(location[-1]), names, n=1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    return f"{hint}Allowed: {', '.join(names)}"

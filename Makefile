@@ -1,0 +1,50 @@
+# Each target brings what it needs; `make` alone lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench model lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/run ## a virtual environment in .venv with what `make run` needs
+
+run: $(VENV)/run ## chat on localhost with the model that this repository trained
+	@$(BIN)/byollm run
+
+test: $(VENV)/dev ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev ## measure this machine: training and serving
+	$(BIN)/python -m bench
+
+model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
+	$(BIN)/python scripts/make_model.py
+
+lock: ## resolve every dependency anew into requirements.txt
+	./scripts/lock
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo 'byollm needs Python 3.11 or newer: make PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Making $(VENV) with $(PYTHON)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: $(VENV)/python pyproject.toml requirements.txt
+	@echo 'Installing what the chat needs (PyTorch is large; a few minutes the first time)'
+	@$(INSTALL) '.[run]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run
+	@echo 'Installing what the tests need'
+	@$(INSTALL) '.[dev]'
+	@touch $@

@@ -1,0 +1,60 @@
+"""Puts the commands together."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from byollm import __version__
+from byollm.cli import config, data
+from byollm.cli.evaluate import evaluate
+from byollm.cli.finetune import finetune
+from byollm.cli.pretrain import pretrain
+from byollm.cli.run import run
+from byollm.cli.serve import serve
+from byollm.settings.errors import ByollmError
+
+app = typer.Typer(
+    name="byollm",
+    help="Bring your own LLM: from text to a model of your own, served fast.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"byollm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+app.command()(run)
+app.add_typer(data.app, name="data")
+app.command()(pretrain)
+app.command()(finetune)
+app.command()(evaluate)
+app.command()(serve)
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line; an error meant for people is printed without a traceback, with status 1."""
+    try:
+        app()
+    except ByollmError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
