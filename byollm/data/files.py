@@ -1,0 +1,213 @@
+"""Sources opened as streams: plain, gzip or xz, single files or members of a tar. Nothing is ever extracted."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from byollm.data.errors import DataError
+
+TEXT_SUFFIXES = (".txt", ".md", ".text")
+TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
+XZ_MEMORY = 512 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
+CHUNK = 2**18
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One readable file of a source: its name for people, what its suffix says it is, its unpacked bytes."""
+
+    name: str
+    suffix: str
+    stream: IO[bytes]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A member that is not read, and why."""
+
+    name: str
+    reason: str
+
+
+def find(path: Path, directory: Path, setting: str) -> Path:
+    """Return the file that `path` names: absolute, else under `directory`, else as it stands.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    candidates = [path] if path.is_absolute() else [directory / path, path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = " and ".join(str(candidate) for candidate in candidates)
+    raise DataError(
+        f"{setting}: no file {path} (looked for {tried}). Correct the path, or set data.directory "
+        "(environment variable BYOLLM__DATA__DIRECTORY) to the directory that holds it."
+    )
+
+
+def members(path: Path, pattern: str, max_bytes: int, advance: Advance) -> Iterator[Member | Skipped]:
+    """Yield the readable members of the file or archive at `path`, each to be read before the next.
+
+    `advance` is told how many bytes of the file were consumed, for progress. Links, devices and directories of
+    an archive are never followed; member names are labels only.
+
+    Raises:
+        DataError: the file is damaged, unreadable, or unpacks to more than `max_bytes`.
+    """
+    name = path.name
+    try:
+        with path.open("rb", buffering=0) as raw:
+            counted = cast(IO[bytes], io.BufferedReader(_Counted(raw, advance), CHUNK))
+            stream, inner = _unpacked(counted, name, max_bytes)
+            if inner.endswith(".tar"):
+                yield from _tar_members(stream, name, pattern, max_bytes)
+            elif (suffix := _suffix(inner)) is not None:
+                yield Member(name, suffix, stream)
+            else:
+                known = ", ".join((*TEXT_SUFFIXES, *TABLE_SUFFIXES, ".tar"))
+                raise DataError(
+                    f"{path}: cannot tell the format from the name. Expected one of {known}, "
+                    "each also with .gz or .xz after it."
+                )
+    except (lzma.LZMAError, zlib.error, EOFError, tarfile.TarError, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: damaged or not the format its name says ({error or type(error).__name__}). "
+            "Fetch or unpack the file again, or take it out of the sources."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _tar_members(
+    stream: IO[bytes], archive: str, pattern: str, max_bytes: int
+) -> Iterator[Member | Skipped]:
+    with tarfile.open(fileobj=stream, mode="r|", errorlevel=1) as tar:
+        for info in tar:
+            name = f"{archive}:{info.name}"
+            if info.isdir() or not fnmatchcase(info.name, pattern):
+                continue
+            content = tar.extractfile(info) if info.isreg() else None
+            if content is None:
+                yield Skipped(name, "not a regular file (link or device)")
+                continue
+            unpacked, inner = _unpacked(content, info.name, max_bytes)
+            suffix = _suffix(inner)
+            if suffix is None:
+                yield Skipped(name, "not a text or table by its name")
+            else:
+                yield Member(name, suffix, unpacked)
+
+
+def _suffix(name: str) -> str | None:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix in TEXT_SUFFIXES + TABLE_SUFFIXES else None
+
+
+def _unpacked(stream: IO[bytes], name: str, max_bytes: int) -> tuple[IO[bytes], str]:
+    """Undo one compression that the name tells; return the stream and the name without that suffix."""
+    lower = name.lower()
+    if lower.endswith(".tgz"):
+        lower = lower.removesuffix(".tgz") + ".tar.gz"
+    elif lower.endswith(".txz"):
+        lower = lower.removesuffix(".txz") + ".tar.xz"
+    unpacked: io.RawIOBase
+    if lower.endswith(".gz"):
+        unpacked, inner = _Gzip(stream), lower.removesuffix(".gz")
+    elif lower.endswith(".xz"):
+        unpacked, inner = _Xz(stream), lower.removesuffix(".xz")
+    else:
+        return stream, lower
+    return cast(IO[bytes], io.BufferedReader(_Bounded(unpacked, name, max_bytes), CHUNK)), inner
+
+
+class _Counted(io.RawIOBase):
+    """Passes a raw file on and tells how much was read."""
+
+    def __init__(self, raw: io.FileIO, advance: Advance) -> None:
+        self._raw, self._advance = raw, advance
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = self._raw.readinto(buffer) or 0
+        self._advance(count)
+        return count
+
+
+class _Bounded(io.RawIOBase):
+    """Passes a stream on until it has given more than `limit` bytes."""
+
+    def __init__(self, stream: io.RawIOBase, name: str, limit: int) -> None:
+        self._stream, self._name, self._limit, self._given = stream, name, limit, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = self._stream.readinto(buffer) or 0
+        self._given += count
+        if self._given > self._limit:
+            raise DataError(
+                f"{self._name}: unpacks to more than {self._limit:,} bytes, which is refused as a decompression "
+                "bomb. If the file is honest, raise data.max_unpacked_bytes."
+            )
+        return count
+
+
+class _Gzip(io.RawIOBase):
+    """Unpacks a gzip stream."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._file = gzip.GzipFile(fileobj=stream)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        return self._file.readinto(buffer)
+
+
+class _Xz(io.RawIOBase):
+    """Unpacks an xz stream within a memory limit, which `lzma.LZMAFile` does not offer."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decoder = _decoder()
+        self._started = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while True:
+            if self._decoder.eof:  # another stream may follow; zero padding between streams is allowed
+                rest = self._decoder.unused_data.lstrip(b"\0") or self._stream.read(CHUNK).lstrip(b"\0")
+                if not rest:
+                    return 0
+                self._decoder = _decoder()
+            elif self._decoder.needs_input:
+                rest = self._stream.read(CHUNK)
+                if not rest:
+                    raise EOFError("it ends in the middle" if self._started else "it is empty")
+                self._started = True
+            else:
+                rest = b""
+            data = self._decoder.decompress(rest, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+
+def _decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
