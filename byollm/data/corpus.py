@@ -12,6 +12,8 @@ from byollm.data.quality import Identity, fault, identity
 from byollm.data.records import excerpt
 from byollm.settings.data import DataSettings
 
+EXCERPT = 500  # a web-sized corpus sets millions aside; the place tells where the rest is
+
 
 @dataclass
 class Tally:
@@ -67,7 +69,7 @@ def kept_documents(
             tally.read += 1
             if (reason := fault(item.text, settings)) is not None:
                 tally.rejected[reason] += 1
-                reject(Rejected(item.member, item.number, reason, "", excerpt(item.text)))
+                reject(Rejected(item.member, item.number, reason, "", excerpt(item.text, EXCERPT)))
                 continue
             known = identity(item.text, settings.seed)
             if known.key in seen:

@@ -17,6 +17,7 @@ TEXT_SUFFIXES = (".txt", ".md", ".text")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
 XZ_MEMORY = 512 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
 CHUNK = 2**18
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 Advance = Callable[[int], None]
 
@@ -39,16 +40,16 @@ class Skipped:
 
 
 def find(path: Path, directory: Path, setting: str) -> Path:
-    """Return the file that `path` names: absolute, else under `directory`, else as it stands.
+    """Return the file that `path` names: absolute, else under `directory`, here, or in the repository.
 
     Raises:
         DataError: there is no such file.
     """
-    candidates = [path] if path.is_absolute() else [directory / path, path]
+    candidates = [path] if path.is_absolute() else [directory / path, path, REPOSITORY / path]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    tried = " and ".join(str(candidate) for candidate in candidates)
+    tried = ", ".join(str(candidate) for candidate in candidates)
     raise DataError(
         f"{setting}: no file {path} (looked for {tried}). Correct the path, or set data.directory "
         "(environment variable BYOLLM__DATA__DIRECTORY) to the directory that holds it."

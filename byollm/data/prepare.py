@@ -7,8 +7,7 @@ yet in a finished shard (dear). As shards hold whole documents in order, the byt
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from byollm.data.corpus import Kept, Tally, kept_documents
 from byollm.data.documents import Rejected
 from byollm.data.errors import DataError
 from byollm.data.files import find
-from byollm.data.progress import Reporter, reporting
+from byollm.data.progress import Reporter, Reporting, reporting
 from byollm.data.rejects import RejectFile
 from byollm.data.sampling import choose
 from byollm.data.shards import ShardWriter, token_type
@@ -31,8 +30,6 @@ BATCH_CHARACTERS = 2**20
 # settings that choose where things are or how much is tolerated, not what comes out
 OUTSIDE_PLAN = {"directory", "output", "conversations", "max_unpacked_bytes", "max_conversation_characters"}
 
-Reporting = Callable[[str, int], AbstractContextManager[Reporter]]
-
 
 def prepare(settings: DataSettings, force: bool = False, reporting: Reporting = reporting) -> dict[str, Any]:
     """Prepare `settings.sources` into `settings.output` and return the manifest.
@@ -44,11 +41,11 @@ def prepare(settings: DataSettings, force: bool = False, reporting: Reporting = 
     paths = [find(source.path, settings.directory, "data.sources") for source in settings.sources]
     output = settings.output
     size = sum(path.stat().st_size for path in paths)
-    with locked(output), reporting("preparing text", 3 * size) as report:
+    with locked(output), reporting("preparing text", 2 * size) as report:
         plan = settings.model_dump(mode="json", exclude=OUTSIDE_PLAN)
         for source in plan["sources"]:
             source["path"] = Path(source["path"]).name
-        plan["inputs"] = inputs(paths, report.advance)
+        plan["inputs"] = inputs(paths)
         state = open_state(output, plan, force)
         if (manifest := _finished(output, state)) is not None:
             report.note(f"{output}: already prepared from the same inputs with the same settings")

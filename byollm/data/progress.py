@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -28,6 +28,9 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
+
+
+Reporting = Callable[[str, int], AbstractContextManager[Reporter]]
 
 
 class Silent:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from byollm.data.files import Member
 
-EXCERPT = 2000
+EXCERPT = 2**16
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Fault:
     excerpt: str
 
 
-def excerpt(data: bytes | str) -> str:
-    """Return what a report shows of an input: a bounded beginning, printable."""
-    head = data[:EXCERPT]
+def excerpt(data: bytes | str, limit: int = EXCERPT) -> str:
+    """Return what a report keeps of an input: a bounded beginning, printable."""
+    head = data[:limit]
     return head.decode("utf-8", "backslashreplace") if isinstance(head, bytes) else head
 
 

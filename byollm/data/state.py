@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from byollm.data.errors import DataError
-from byollm.data.files import Advance
 from byollm.data.shards import Shard
 from byollm.data.storage import sha256, write_json
 
@@ -42,10 +41,10 @@ class State:
         write_json(self.directory / FILE, value)
 
 
-def inputs(paths: Sequence[Path], advance: Advance) -> list[dict[str, Any]]:
+def inputs(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Return name, size and hash of each input file."""
     return [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path, advance)} for path in paths
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths
     ]
 
 
@@ -72,7 +71,7 @@ def open_state(directory: Path, plan: dict[str, Any], force: bool) -> State:
         if force:
             return _fresh(directory, plan)
         raise DataError(
-            f"{directory} holds data prepared differently: {'; '.join(_differences(state.plan, plan))}. "
+            f"{directory} holds data prepared differently: {'; '.join(differences(state.plan, plan))}. "
             "Choose another directory with --out, or start over in this one with --force."
         )
     if state.boundary is not None and not _tokenizer_intact(state):
@@ -104,7 +103,8 @@ def _tokenizer_intact(state: State) -> bool:
     return all(path.is_file() and sha256(path) == state.tokenizer[name] for name, path in files.items())
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return in words how two plans differ, a phrase a setting."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
@@ -114,8 +114,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             after = {entry["name"]: entry["sha256"] for entry in new[key]}
             names = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
             found.append(f"input files changed: {', '.join(names) or 'their order'}")
-        elif key == "sources":
-            found.append("data.sources was another list")
+        elif key in ("sources", "conversations"):
+            found.append(f"data.{key} was another list")
         else:
             found.append(f"data.{key} was {old.get(key)!r}, now {new.get(key)!r}")
     return found

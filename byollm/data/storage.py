@@ -60,14 +60,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
-def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
+def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-            if advance is not None:
-                advance(len(chunk))
     return digest.hexdigest()
 
 
