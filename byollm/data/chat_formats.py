@@ -1,8 +1,9 @@
 """Conversations in the shapes people keep them in, read into one: a list of role and content.
 
-Known shapes of a row: `messages` (OpenAI), `conversations` (ShareGPT), `instances` (self-instruct), `instruction`
-with `input`/`context` and `output`/`response` (Alpaca, Dolly), a pair such as `input` and `output`, a text with
-`### Human:` and `### Assistant:` (or `Human:` and `Assistant:` lines), and a bare list of messages.
+Known shapes of a row: `messages` (OpenAI), `conversations` (ShareGPT), `instances` (self-instruct),
+`instruction` with `input`/`context` and `output`/`response` (Alpaca, Dolly), a pair such as `input` and
+`output`, a text with `### Human:` and `### Assistant:` (or `Human:` and `Assistant:` lines), and a bare list of
+messages.
 """
 
 import re
@@ -102,7 +103,9 @@ def _turns(value: Any) -> Messages:
             raise ShapeError("unknown shape", f"message {number} is not an object")
         role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
         if not isinstance(role, str) or role.lower() not in ROLES:
-            raise ShapeError("unknown role", f"message {number}: {role!r}, expected one of {', '.join(ROLES)}")
+            raise ShapeError(
+                "unknown role", f"message {number}: {role!r}, expected one of {', '.join(ROLES)}"
+            )
         found.append({"role": ROLES[role.lower()], "content": _text(content)})
     return found
 

@@ -1,7 +1,8 @@
 """Conversations in any known shape in, one canonical JSON Lines file a split out.
 
-A line is `{"messages": [{"role", "content"}, ...], "source": name}`: an optional system message, then user and
-assistant in turn, the assistant last. What is not that is set aside in `rejected.jsonl` with number and reason.
+A line is `{"messages": [{"role", "content"}, ...], "source": name}`: an optional system message, then user
+and assistant in turn, the assistant last. What is not that is set aside in `rejected.jsonl` with number and
+reason.
 """
 
 import json
@@ -13,7 +14,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
-from byollm.data.chat_formats import Messages, ShapeError, conversations, tagged
+from byollm.data.chat_formats import Messages, ShapeError, conversations
 from byollm.data.documents import Rejected
 from byollm.data.errors import DataError
 from byollm.data.fairytales import fairytale_rows
@@ -27,7 +28,13 @@ from byollm.data.storage import disk_errors, locked, sha256, write_json
 from byollm.settings.data import ConversationSource, DataSettings
 
 SPLITS = ("train", "val")
-PLANNED = ("conversations", "seed", "validation_fraction", "validation_minimum", "max_conversation_characters")
+PLANNED = (
+    "conversations",
+    "seed",
+    "validation_fraction",
+    "validation_minimum",
+    "max_conversation_characters",
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DIVIDER = re.compile(r"^-{3,}[ \t]*$", re.MULTILINE)
 
@@ -96,17 +103,24 @@ def prepare_conversations(
         plan["inputs"] = inputs(paths)
         _check_plan(output / "manifest.json", plan, force)
         collected, draws, tallies = output / "collected.partial", list[int](), list[Tally]()
-        with RejectFile(output / "rejected.jsonl") as rejects, disk_errors(collected):
-            with collected.open("w", encoding="utf-8") as file:
-                for draw, line in _kept(paths, settings, report.advance, rejects.add, tallies):
-                    file.write(line)
-                    draws.append(draw)
+        with (
+            RejectFile(output / "rejected.jsonl") as rejects,
+            disk_errors(collected),
+            collected.open("w", encoding="utf-8") as file,
+        ):
+            for draw, line in _kept(paths, settings, report.advance, rejects.add, tallies):
+                file.write(line)
+                draws.append(draw)
         splits = _split(collected, draws, output, settings)
         rejected = sum((tally.rejected for tally in tallies), start=Counter[str]())
         sources = [
             source
             | {key: entry[key] for key in ("bytes", "sha256")}
-            | {"kept": tally.kept, "duplicates": tally.duplicates, "rejected": dict(sorted(tally.rejected.items()))}
+            | {
+                "kept": tally.kept,
+                "duplicates": tally.duplicates,
+                "rejected": dict(sorted(tally.rejected.items())),
+            }
             for source, entry, tally in zip(plan["conversations"], plan["inputs"], tallies, strict=True)
         ]
         manifest = {
@@ -143,7 +157,9 @@ def _kept(
             except ShapeError as error:
                 tally.rejected[error.reason] += 1
                 where = (item.member, item.number) if isinstance(item, Rejected) else item[:2]
-                shown = item.excerpt if isinstance(item, Rejected) else json.dumps(item[2], ensure_ascii=False)
+                shown = (
+                    item.excerpt if isinstance(item, Rejected) else json.dumps(item[2], ensure_ascii=False)
+                )
                 reject(Rejected(*where, error.reason, error.detail, excerpt(shown)))
                 continue
             known = identity(json.dumps(messages, ensure_ascii=False), settings.seed)
@@ -214,8 +230,8 @@ def _text_row(start: int, held: list[bytes], size: int, limit: int) -> Iterator[
 def _split(collected: Path, draws: list[int], output: Path, settings: DataSettings) -> dict[str, Any]:
     if len(draws) < 2:
         raise DataError(
-            f"data.conversations: {len(draws)} valid conversations; at least 2 are needed, one to train on and one "
-            f"to validate with. {output / 'rejected.jsonl'} tells what was set aside and why."
+            f"data.conversations: {len(draws)} valid conversations; at least 2 are needed, one to train "
+            f"on and one to validate with. {output / 'rejected.jsonl'} tells what was set aside and why."
         )
     wanted = min(settings.validation_minimum, len(draws) // 2)
     boundary = max(int(settings.validation_fraction * 2**64), nsmallest(wanted, draws)[-1] + 1)
@@ -234,7 +250,8 @@ def _split(collected: Path, draws: list[int], output: Path, settings: DataSettin
         for split, path in partial.items():
             path.replace(output / f"{split}.jsonl")
     return {
-        split: {"conversations": counts[split], "sha256": sha256(output / f"{split}.jsonl")} for split in SPLITS
+        split: {"conversations": counts[split], "sha256": sha256(output / f"{split}.jsonl")}
+        for split in SPLITS
     }
 
 

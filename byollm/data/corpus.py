@@ -54,8 +54,8 @@ def kept_documents(
 ) -> Iterator[Kept]:
     """Yield what is worth keeping, in the order of the sources; append a tally a source to `tallies`.
 
-    Of documents that differ only in case and white space the first is kept. `reject` is told of all that is set
-    aside, except duplicates, which are counted only. Memory: about 100 bytes a document, for the duplicates.
+    Of documents that differ only in case and white space the first is kept. `reject` is told of all that is
+    set aside, except duplicates, which are counted only. Memory: about 100 bytes a document, to know them.
     """
     seen = set[bytes]()
     for path, source in zip(paths, settings.sources, strict=True):

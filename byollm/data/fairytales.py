@@ -15,10 +15,10 @@ _STORY, _QUESTIONS = "-story.csv", "-questions.csv"
 def fairytale_rows(
     found: Iterable[Member | Skipped], settings: DataSettings
 ) -> Iterator[tuple[str, int, Messages] | Rejected]:
-    """Yield (member, line, messages): the sections a question is about and the question, then its first answer.
+    """Yield (member, line, messages): the sections a question is about and the question, then its answer.
 
-    Stories and questions stand in different members in any order, so the archive is held in memory; the set has
-    about 1,000 kB of text. Answers are noted as phrases; they become sentences by a capital and a full stop.
+    Stories and questions stand in different members in any order, so the archive is held in memory; the set
+    has about 4 MB of text. Answers are noted as phrases; a capital and a full stop make sentences of them.
     """
     stories: dict[str, dict[str, str]] = {}
     questions: list[tuple[str, str, Row]] = []

@@ -1,4 +1,4 @@
-"""Sources opened as streams: plain, gzip or xz, single files or members of a tar. Nothing is ever extracted."""
+"""Sources opened as streams: plain, gzip or xz, single files or members of a tar. Nothing is extracted."""
 
 import gzip
 import io
@@ -59,8 +59,8 @@ def find(path: Path, directory: Path, setting: str) -> Path:
 def members(path: Path, pattern: str, max_bytes: int, advance: Advance) -> Iterator[Member | Skipped]:
     """Yield the readable members of the file or archive at `path`, each to be read before the next.
 
-    `advance` is told how many bytes of the file were consumed, for progress. Links, devices and directories of
-    an archive are never followed; member names are labels only.
+    `advance` is told how many bytes of the file were consumed, for progress. Links, devices and directories
+    of an archive are never followed; member names are labels only.
 
     Raises:
         DataError: the file is damaged, unreadable, or unpacks to more than `max_bytes`.
@@ -89,9 +89,7 @@ def members(path: Path, pattern: str, max_bytes: int, advance: Advance) -> Itera
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
-def _tar_members(
-    stream: IO[bytes], archive: str, pattern: str, max_bytes: int
-) -> Iterator[Member | Skipped]:
+def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) -> Iterator[Member | Skipped]:
     with tarfile.open(fileobj=stream, mode="r|", errorlevel=1) as tar:
         for info in tar:
             name = f"{archive}:{info.name}"
@@ -160,8 +158,8 @@ class _Bounded(io.RawIOBase):
         self._given += count
         if self._given > self._limit:
             raise DataError(
-                f"{self._name}: unpacks to more than {self._limit:,} bytes, which is refused as a decompression "
-                "bomb. If the file is honest, raise data.max_unpacked_bytes."
+                f"{self._name}: unpacks to more than {self._limit:,} bytes, which is refused as a "
+                "decompression bomb. If the file is honest, raise data.max_unpacked_bytes."
             )
         return count
 

@@ -1,8 +1,8 @@
 """Text in, tokenizer and packed token shards out; restartable after a kill at any moment.
 
 Two passes over the sources. The first chooses the split and trains the tokenizer, the second encodes. What is
-finished is listed in `state.json`; a rerun reads the documents again (cheap), and encodes only those that are not
-yet in a finished shard (dear). As shards hold whole documents in order, the bytes equal an unbroken run's.
+finished is listed in `state.json`; a rerun reads the documents again (cheap), and encodes only those that are
+not yet in a finished shard (dear). As shards hold whole documents in order, the bytes equal an unbroken run's.
 """
 
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from byollm.data.corpus import Kept, Tally, kept_documents
-from byollm.data.documents import Rejected
 from byollm.data.errors import DataError
 from byollm.data.files import find
 from byollm.data.progress import Reporter, Reporting, reporting

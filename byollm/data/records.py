@@ -22,7 +22,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Fault:
-    """Input that is set aside: the line (or item) number, why, the particulars, and the input up to a bound."""
+    """Input that is set aside: the line (or item) number, why, the particulars, and how it began."""
 
     number: int
     reason: str  # one of a few, so that it can be counted
@@ -47,7 +47,9 @@ def lines(stream: IO[bytes], limit: int) -> Iterator[tuple[int, bytes] | Fault]:
         head, length = line, len(line)
         while not line.endswith(b"\n") and (line := stream.readline(2**20)):
             length += len(line)
-        yield Fault(number, "line too long", f"{length:,} bytes, data.max_line_bytes is {limit:,}", excerpt(head))
+        yield Fault(
+            number, "line too long", f"{length:,} bytes, data.max_line_bytes is {limit:,}", excerpt(head)
+        )
 
 
 def rows(member: Member, line_limit: int, file_limit: int) -> Iterator[Row | Fault]:
@@ -80,9 +82,7 @@ def _jsonl_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
 def _json_items(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
     data = stream.read(limit + 1)
     if len(data) > limit:
-        yield Fault(
-            1, "file too long", f"data.max_document_bytes is {limit:,}; make it JSONL", excerpt(data)
-        )
+        yield Fault(1, "file too long", f"data.max_document_bytes is {limit:,}; make it JSONL", excerpt(data))
         return
     if not data.strip():
         return

@@ -11,7 +11,7 @@ from byollm.settings.data import DataSettings
 
 @dataclass(frozen=True)
 class Choice:
-    """`boundary`: a document whose draw lies below it is for validation. `sample`: texts of the train split."""
+    """`boundary`: documents with a draw below it are for validation. `sample`: texts of the train split."""
 
     boundary: int
     sample: list[str]
@@ -20,8 +20,8 @@ class Choice:
 def choose(stream: Iterable[Kept], settings: DataSettings) -> Choice:
     """Read the corpus once and choose.
 
-    The sample is the documents of smallest priority that fit the budget: a uniform draw that depends on neither
-    the order of the sources nor anything but the documents and the seed.
+    The sample is the documents of smallest priority that fit the budget: a uniform draw that depends on
+    nothing but the documents and the seed.
 
     Raises:
         DataError: fewer than two documents are left.
@@ -45,8 +45,8 @@ def choose(stream: Iterable[Kept], settings: DataSettings) -> Choice:
             total -= heapq.heappop(sample)[2]
     if count < 2:
         raise DataError(
-            f"data.sources: {count} documents are left after the filters; at least 2 are needed, one to train on "
-            "and one to validate with. rejected.jsonl in the output directory tells what was set aside and why."
+            f"data.sources: {count} documents are left after the filters; at least 2 are needed, one to "
+            "train on and one to validate with. rejected.jsonl in the output directory tells what was set aside and why."
         )
     wanted = min(settings.validation_minimum, count // 2)
     boundary = max(boundary, -sorted(smallest, reverse=True)[wanted - 1] + 1)

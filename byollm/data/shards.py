@@ -29,7 +29,9 @@ class Shard:
     def intact(self, directory: Path) -> bool:
         """Tell whether the shard's files are still what was written."""
         files = {self.name + ".bin": self.sha256, self.name + ".docs.npy": self.docs_sha256}
-        return all((directory / file).is_file() and sha256(directory / file) == h for file, h in files.items())
+        return all(
+            (directory / file).is_file() and sha256(directory / file) == h for file, h in files.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the shard as the manifest lists it."""

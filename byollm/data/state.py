@@ -43,9 +43,7 @@ class State:
 
 def inputs(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Return name, size and hash of each input file."""
-    return [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths
-    ]
+    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
 
 
 def open_state(directory: Path, plan: dict[str, Any], force: bool) -> State:
@@ -89,7 +87,15 @@ def open_state(directory: Path, plan: dict[str, Any], force: bool) -> State:
 
 def _fresh(directory: Path, plan: dict[str, Any]) -> State:
     """Start over; whatever an earlier run made here goes."""
-    for pattern in ("manifest.json", "rejected.jsonl", "train-*.bin", "val-*.bin", "*.docs.npy", "*.partial", FILE):
+    for pattern in (
+        "manifest.json",
+        "rejected.jsonl",
+        "train-*.bin",
+        "val-*.bin",
+        "*.docs.npy",
+        "*.partial",
+        FILE,
+    ):
         for old in directory.glob(pattern):
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     shutil.rmtree(directory / "tokenizer", ignore_errors=True)

@@ -1,7 +1,7 @@
 """The tokenizer we train: byte-level BPE, in the files that transformers, vLLM and llama.cpp read.
 
-The pre-tokenizer is Qwen2's, because llama.cpp knows it by name; there is no normaliser, so that decoding gives
-back every byte. Control tokens are never recognised inside text: `encode` spells `<|im_start|>` out.
+The pre-tokenizer is Qwen2's, because llama.cpp knows it by name; there is no normaliser, so that decoding
+gives back every byte. Control tokens are never recognised inside text: `encode` spells `<|im_start|>` out.
 """
 
 import json
@@ -25,7 +25,7 @@ QWEN2_PATTERN = (
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim + '<|im_end|>' + '\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
@@ -55,11 +55,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json` (with the ChatML template) and `chat_template.jinja`."""
+    """Write `tokenizer.json` and `tokenizer_config.json` with the ChatML template."""
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     config = {
-        "tokenizer_class": "Qwen2TokenizerFast",
+        # not Qwen2TokenizerFast: transformers 5 puts an NFC normaliser into that, which loses bytes
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
         "add_prefix_space": False,
         "add_bos_token": False,
         "bos_token": None,
@@ -89,7 +91,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
 
 
 class TextEncoder:
-    """A trained tokenizer for text that nobody vouches for: control tokens in it are spelled out, never obeyed."""
+    """A trained tokenizer for text that nobody vouches for: control tokens in it are spelled out."""
 
     def __init__(self, directory: Path) -> None:
         file = directory / "tokenizer.json"
@@ -110,7 +112,7 @@ class TextEncoder:
         """
         index = self._tokenizer.token_to_id(token)
         if index is None:
-            raise DataError(f"the tokenizer has no control token {token}; one made by `byollm data prepare` has.")
+            raise DataError(f"the tokenizer has no control token {token}; those of `byollm data prepare` do.")
         return int(index)
 
     def encode(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:

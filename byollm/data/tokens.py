@@ -19,8 +19,8 @@ IGNORED = -100  # the target torch's cross entropy leaves out
 class TokenDataset:
     """One split of a directory that `byollm data prepare` wrote, as one long stream of tokens.
 
-    The stream is read as a ring: its end is followed by its beginning, which is a document's beginning. An epoch
-    cuts the ring into windows from an offset of its own and visits each window once, in an order of its own.
+    The stream is read as a ring: its end is followed by its beginning, which is a document's beginning. An
+    epoch cuts the ring into windows from an offset of its own and visits each once, in an order of its own.
     """
 
     def __init__(self, shards: list[NDArray[Any]], text_bytes: int, vocab_size: int) -> None:
@@ -44,12 +44,12 @@ class TokenDataset:
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             part, dtype = manifest["splits"][split], np.dtype(manifest["token_type"])
-            shards = [_open_shard(directory / f"{shard['name']}.bin", dtype, shard) for shard in part["shards"]]
+            shards = [_open_shard(directory, dtype, shard) for shard in part["shards"]]
             return cls(shards, part["bytes"], manifest["vocab_size"])
         except FileNotFoundError:
             raise DataError(
-                f"{directory}: no finished data here (no manifest.json). Run `byollm data prepare --out {directory}`; "
-                "a run that was interrupted continues."
+                f"{directory}: no finished data here (no manifest.json, or shards are missing). "
+                f"Run `byollm data prepare --out {directory}`; a run that was interrupted continues."
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}: not a manifest with a split {split!r} ({error!r}).") from error
@@ -73,7 +73,8 @@ class TokenDataset:
         rows = np.empty((batch_size, length + 1), dtype=np.int64)
         for row in range(batch_size):
             epoch, place = divmod(step * batch_size + row, per_epoch)
-            offset, order = _epoch(per_epoch, length, seed, epoch)
+            offset = int(np.random.default_rng((seed, epoch, 1)).integers(length))
+            order = epoch_order(per_epoch, seed, epoch)
             rows[row] = self._read(offset + int(order[place]) * length, length + 1)
         both = torch.from_numpy(rows)
         return both[:, :-1].contiguous(), both[:, 1:].contiguous()
@@ -104,13 +105,14 @@ class TokenDataset:
         return np.concatenate(pieces).astype(np.int64)
 
 
-@lru_cache(maxsize=2)  # a batch can straddle two epochs
-def _epoch(per_epoch: int, length: int, seed: int, epoch: int) -> tuple[int, NDArray[np.int64]]:
-    generator = np.random.default_rng((seed, epoch))
-    return int(generator.integers(length)), generator.permutation(per_epoch)
+@lru_cache(maxsize=4)  # a batch can straddle two epochs; training and validation alternate
+def epoch_order(windows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits its windows."""
+    return np.random.default_rng((seed, epoch)).permutation(windows)
 
 
-def _open_shard(path: Path, dtype: np.dtype[Any], shard: dict[str, Any]) -> NDArray[Any]:
+def _open_shard(directory: Path, dtype: np.dtype[Any], shard: dict[str, Any]) -> NDArray[Any]:
+    path = directory / f"{shard['name']}.bin"
     if path.stat().st_size != shard["tokens"] * dtype.itemsize:
-        raise DataError(f"{path}: not the size the manifest says. Run `byollm data prepare` again to mend it.")
+        raise DataError(f"{path}: not the size the manifest says. `byollm data prepare` mends it.")
     return np.memmap(path, dtype=dtype, mode="r")

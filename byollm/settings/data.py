@@ -97,7 +97,7 @@ class DataSettings(Section):
     """Shorter documents are rejected."""
 
     min_letter_fraction: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Least share of letters among the characters that are not white space; below it a document is rejected."""
+    """Least share of letters among what is not white space; a document below it is rejected."""
 
     max_compression: Annotated[float, Field(gt=1)] = 8.0
     """A document that deflates by more than this factor is rejected as repetitive (English prose: 2 to 3)."""
