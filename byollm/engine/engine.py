@@ -1,0 +1,270 @@
+"""The engine: requests in, increments of text out, one step at a time."""
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from byollm.engine.admission import Limits
+from byollm.engine.block_pool import BlockPool
+from byollm.engine.device import choose_device, choose_dtype
+from byollm.engine.errors import AdmissionError
+from byollm.engine.kv_cache import BLOCK_SIZE, KVCache, choose_num_blocks
+from byollm.engine.model_runner import ModelRunner
+from byollm.engine.outputs import EngineStats, FinishReason, Output
+from byollm.engine.request import Request
+from byollm.engine.sampler import Sample, sample
+from byollm.engine.sampling_params import SamplingParams
+from byollm.engine.scheduler import Chunk, Scheduler
+from byollm.engine.text_stream import TextStream
+from byollm.engine.uniform import fold_index
+from byollm.modeling import Decoder, IncrementalDetokenizer, Tokenizer, load_decoder
+from byollm.settings.engine import EngineSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Continuous batching over one model. Not thread-safe: one thread calls it (see `AsyncEngine`).
+
+    Args:
+        decoder: the model, already on its device and of its dtype; the cache takes after it.
+        tokenizer: gives text and end-of-text ids; without one, answers are token ids only.
+        settings: sizes and budgets.
+        model_name: what the model calls itself.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer | None,
+        settings: EngineSettings,
+        model_name: str = "model",
+    ) -> None:
+        config = decoder.config
+        weight = decoder.head_weight
+        self.tokenizer = tokenizer
+        self.model_name = model_name
+        self.max_context = min(settings.max_context or config.max_positions, config.max_positions)
+        blocks = choose_num_blocks(config, settings, self.max_context, weight.dtype, weight.device)
+        self.limits = Limits(
+            vocab_size=config.vocab_size,
+            context=self.max_context,
+            cache_tokens=blocks * BLOCK_SIZE,
+            max_sequences=settings.max_running + settings.max_waiting,
+            has_text=tokenizer is not None,
+        )
+        self.scheduler = Scheduler(
+            BlockPool(blocks, BLOCK_SIZE), settings.max_running, settings.max_batch_tokens
+        )
+        self.runner = ModelRunner(decoder, KVCache(config, blocks, weight.dtype, weight.device))
+        self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
+        self._unfinished: dict[str, list[Request]] = {}
+        self._prompt_tokens_total = 0
+        self._generation_tokens_total = 0
+        self._steps_total = 0
+        self._last_step_seconds = 0.0
+
+    @classmethod
+    def load(cls, model_directory: Path, settings: EngineSettings) -> Self:
+        """Load a model directory in Hugging Face's layout, with its tokenizer.
+
+        Raises:
+            ByollmError: the directory, the settings or the machine do not allow it; the message says which.
+        """
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        device = choose_device(settings)
+        decoder = load_decoder(model_directory, choose_dtype(settings, device), device)
+        return cls(decoder, Tokenizer.load(model_directory), settings, model_directory.resolve().name)
+
+    def make_requests(
+        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams
+    ) -> list[Request]:
+        """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
+
+        Raises:
+            AdmissionError: it can never be served.
+        """
+        max_tokens = self.limits.check(prompt_token_ids, params)
+        seed = secrets.randbits(64) if params.seed is None else params.seed
+        return [
+            Request(
+                request_id=request_id,
+                index=index,
+                tokens=list(prompt_token_ids),
+                prompt_length=len(prompt_token_ids),
+                params=params,
+                seed=fold_index(seed, index),
+                max_tokens=max_tokens,
+                text=TextStream(self.tokenizer and IncrementalDetokenizer(self.tokenizer), params.stop),
+            )
+            for index in range(params.n)
+        ]
+
+    def add(self, requests: Sequence[Request]) -> None:
+        """Queue the sequences of one call."""
+        self._unfinished[requests[0].request_id] = list(requests)
+        for request in requests:
+            self.scheduler.add(request)
+
+    def add_request(self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
+        """Check and queue one call.
+
+        Raises:
+            AdmissionError: it can never be served, the queue is full, or the id is in use.
+        """
+        if request_id in self._unfinished:
+            raise AdmissionError(
+                f"a request with the id {request_id!r} is running: choose another", "request_id"
+            )
+        self.limits.check_room(sum(map(len, self._unfinished.values())), params.n)
+        self.add(self.make_requests(request_id, prompt_token_ids, params))
+
+    def abort(self, request_id: str) -> list[Output]:
+        """End a call now and free its blocks; returns its last outputs, none if it is unknown or finished."""
+        return [self._abort(request) for request in list(self._unfinished.get(request_id, ()))]
+
+    def abort_all(self) -> list[Output]:
+        """End every call now."""
+        return [output for request_id in list(self._unfinished) for output in self.abort(request_id)]
+
+    def fail_running(self, error: Exception) -> list[Output]:
+        """End every sequence that holds blocks with finish_reason "error"; those waiting stay."""
+        return [self._fail(request, error) for request in list(self.scheduler.running)]
+
+    def has_unfinished(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._unfinished)
+
+    def step(self) -> list[Output]:
+        """Compute one batch: schedule, run, postprocess. Returns an increment for each sequence that got a
+        token.
+
+        A request whose computation fails ends with finish_reason "error"; the others go on.
+        """
+        started = time.perf_counter()
+        chunks = self.scheduler.schedule()
+        results = self._run(chunks)
+        outputs = self._postprocess(chunks, results)
+        self._steps_total += 1
+        self._last_step_seconds = time.perf_counter() - started
+        return outputs
+
+    def stats(self) -> EngineStats:
+        """Return counters and gauges. Safe from any thread."""
+        pool = self.scheduler.pool
+        return EngineStats(
+            running=len(self.scheduler.running),
+            waiting=len(self.scheduler.waiting),
+            free_blocks=pool.num_free,
+            total_blocks=pool.num_blocks,
+            preemptions=self.scheduler.preemptions,
+            prompt_tokens_total=self._prompt_tokens_total,
+            generation_tokens_total=self._generation_tokens_total,
+            steps_total=self._steps_total,
+            last_step_seconds=self._last_step_seconds,
+        )
+
+    def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Exception | None]:
+        """Return for each chunk its sample, the exception it caused, or None where it does not reach the last
+        token.
+
+        When a batch fails, its chunks are run one by one, so that only the guilty fail: running a chunk twice
+        is harmless, since it writes the same cache entries.
+        """
+        if not chunks:
+            return []
+        try:
+            logits = self.runner.run(chunks)
+            samples = iter(sample(logits, [chunk.request for chunk in chunks if chunk.samples]))
+            return [
+                (next(samples) or ArithmeticError("the logits are not finite")) if chunk.samples else None
+                for chunk in chunks
+            ]
+        except Exception as error:
+            if len(chunks) == 1:
+                logger.exception("request %s failed", chunks[0].request.request_id)
+                return [error]
+            logger.exception("a batch of %d failed; running its requests one by one", len(chunks))
+            return [result for chunk in chunks for result in self._run([chunk])]
+
+    def _postprocess(
+        self, chunks: Sequence[Chunk], results: Sequence[Sample | Exception | None]
+    ) -> list[Output]:
+        outputs = []
+        for chunk, result in zip(chunks, results, strict=True):
+            request = chunk.request
+            if isinstance(result, Exception):
+                outputs.append(self._fail(request, result))
+                continue
+            request.computed = chunk.end
+            if result is None:
+                continue
+            try:
+                outputs.append(self._accept(request, result))
+            except Exception as error:
+                logger.exception("request %s failed", request.request_id)
+                outputs.append(self._fail(request, error))
+        return outputs
+
+    def _accept(self, request: Request, result: Sample) -> Output:
+        """Add a chosen token to its sequence, and end the sequence if that token does."""
+        token, params = result.token_id, request.params
+        if request.completion_tokens == 0:
+            self._prompt_tokens_total += request.prompt_length
+        self._generation_tokens_total += 1
+        request.append(token)
+        output = _increment(request)
+        output.token_ids = [token]
+        output.logprobs = None if result.logprobs is None else [result.logprobs]
+        if token in params.stop_token_ids:
+            output.finish_reason, output.stop_reason = "stop", token
+        elif token in self._eos_ids and not params.ignore_eos:
+            output.finish_reason = "stop"
+        else:
+            output.text, output.stop_reason = request.text.push(token)
+            if output.stop_reason is not None:
+                output.finish_reason = "stop"
+            elif request.completion_tokens == request.max_tokens:
+                output.finish_reason = "length"
+        if output.finish_reason is not None:
+            if not isinstance(output.stop_reason, str):
+                output.text += request.text.flush()
+            self._forget(request)
+        return output
+
+    def _abort(self, request: Request) -> Output:
+        output = _increment(request, "abort")
+        output.text = request.text.flush()
+        self._forget(request)
+        return output
+
+    def _fail(self, request: Request, error: Exception) -> Output:
+        self.runner.cache.clear(request.blocks)  # they may hold numbers that are not finite
+        self._forget(request)
+        output = _increment(request, "error")
+        # The exception's own words may name files of the server: they are for the log.
+        output.error = f"the engine failed on this request ({type(error).__name__}); its log has the details"
+        return output
+
+    def _forget(self, request: Request) -> None:
+        self.scheduler.remove(request)
+        siblings = self._unfinished[request.request_id]
+        siblings.remove(request)
+        if not siblings:
+            del self._unfinished[request.request_id]
+
+
+def _increment(request: Request, finish_reason: FinishReason | None = None) -> Output:
+    return Output(
+        request_id=request.request_id,
+        index=request.index,
+        prompt_tokens=request.prompt_length,
+        completion_tokens=request.completion_tokens,
+        finish_reason=finish_reason,
+    )

@@ -1,0 +1,88 @@
+"""What the engine gives back."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities (nats) at one generated token, of the model's raw distribution.
+
+    Attributes:
+        token_id: the token chosen.
+        logprob: its log-probability.
+        top: the most probable tokens with theirs, best first; may be empty.
+    """
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+@dataclass(slots=True)
+class Output:
+    """One increment of one sequence.
+
+    Attributes:
+        request_id: the call it belongs to.
+        index: which of the n sequences of that call.
+        prompt_tokens: length of the prompt.
+        completion_tokens: tokens generated so far.
+        text: new text; never half a character, stop strings held back and left out.
+        token_ids: new tokens, those of a stop string and an end-of-text token included.
+        logprobs: one entry a new token, if asked for.
+        finish_reason: None while more will come.
+        stop_reason: the stop string or stop token id that ended it; None for end-of-text and other reasons.
+        error: what went wrong, with finish_reason "error".
+    """
+
+    request_id: str
+    index: int
+    prompt_tokens: int
+    completion_tokens: int
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    error: str | None = None
+
+    def merge(self, later: "Output") -> None:
+        """Take in a later increment of the same sequence, as if both had come at once."""
+        self.completion_tokens = later.completion_tokens
+        self.text += later.text
+        self.token_ids += later.token_ids
+        if later.logprobs is not None:
+            self.logprobs = (self.logprobs or []) + later.logprobs
+        self.finish_reason = later.finish_reason
+        self.stop_reason = later.stop_reason
+        self.error = later.error
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters and gauges of an engine.
+
+    Attributes:
+        running: sequences holding cache blocks.
+        waiting: sequences waiting for room.
+        free_blocks: cache blocks free.
+        total_blocks: cache blocks in all.
+        preemptions: times a running sequence had to give its blocks back.
+        prompt_tokens_total: prompt tokens of all sequences that reached their first token.
+        generation_tokens_total: tokens generated.
+        steps_total: steps run.
+        last_step_seconds: wall time of the last step.
+    """
+
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+    preemptions: int
+    prompt_tokens_total: int
+    generation_tokens_total: int
+    steps_total: int
+    last_step_seconds: float

@@ -1,0 +1,55 @@
+"""One sequence on its way through the engine."""
+
+from dataclasses import dataclass, field
+
+from byollm.engine.sampling_params import SamplingParams
+from byollm.engine.text_stream import TextStream
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One sequence: its tokens, how far they are computed, and the cache blocks it holds.
+
+    A call with n > 1 becomes n of these, told apart by `index`.
+
+    Attributes:
+        request_id: the caller's name for the call.
+        index: 0 to n - 1.
+        tokens: prompt and answer so far.
+        prompt_length: how many of `tokens` are the prompt.
+        params: how to sample.
+        seed: what the draws of this sequence depend on, beside the position.
+        max_tokens: most tokens to generate, resolved against context and cache.
+        text: turns answer tokens into text.
+        computed: how many of `tokens` have their keys and values in the cache.
+        blocks: ids of the cache blocks held, in order of position.
+        counts: how often each token stands in the answer; kept only where a penalty needs it.
+    """
+
+    request_id: str
+    index: int
+    tokens: list[int]
+    prompt_length: int
+    params: SamplingParams
+    seed: int
+    max_tokens: int
+    text: TextStream
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def remaining(self) -> int:
+        """Known tokens whose keys and values are not yet in the cache."""
+        return len(self.tokens) - self.computed
+
+    def append(self, token_id: int) -> None:
+        """Add one generated token."""
+        self.tokens.append(token_id)
+        if self.params.penalised:
+            self.counts[token_id] = self.counts.get(token_id, 0) + 1

@@ -1,0 +1,182 @@
+"""Chooses the next token of each sequence from its logits."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from byollm.engine.outputs import TokenLogprobs
+from byollm.engine.request import Request
+from byollm.engine.uniform import uniform
+
+CANDIDATES = (64, 1024)  # how many of the best tokens are sorted before the whole vocabulary is
+LOWEST_TEMPERATURE = 1e-6  # below it the draw cannot be told from greedy, and float32 would divide by zero
+
+
+class Sample(NamedTuple):
+    """A chosen token, with log-probabilities if they were asked for."""
+
+    token_id: int
+    logprobs: TokenLogprobs | None
+
+
+@torch.inference_mode()
+def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
+    """Choose one token for each request; None where its logits are not finite.
+
+    Args:
+        logits: (requests, vocab) float32; changed in place.
+        requests: the sequences, at the point where their next token is wanted.
+    """
+    best, ids = logits.max(-1)  # the lowest id of equals; not a number if any is not
+    finite = torch.isfinite(best).tolist()
+    if all(_plain_greedy(request) for request in requests):
+        return [Sample(i, None) if ok else None for i, ok in zip(ids.tolist(), finite, strict=True)]
+    logits[torch.tensor([not ok for ok in finite], device=logits.device)] = 0
+    reported = [row for row, request in enumerate(requests) if request.params.logprobs is not None]
+    raw = logits[reported].log_softmax(-1) if reported else None
+    for row, request in enumerate(requests):
+        _adjust(logits[row], request)
+    tokens = _choose(logits, requests)
+    logprobs: list[TokenLogprobs | None] = [None] * len(requests)
+    if raw is not None:
+        chosen = [tokens[row] for row in reported]
+        wanted = [requests[row].params.logprobs or 0 for row in reported]
+        for row, entry in zip(reported, _logprobs(raw, chosen, wanted), strict=True):
+            logprobs[row] = entry
+    return [
+        Sample(token, entry) if ok else None
+        for token, entry, ok in zip(tokens, logprobs, finite, strict=True)
+    ]
+
+
+def _plain_greedy(request: Request) -> bool:
+    params = request.params
+    return params.greedy and params.logprobs is None and not params.penalised and not params.logit_bias
+
+
+def _adjust(row: Tensor, request: Request) -> None:
+    """Apply bias and penalties to one row (vocab,), in place."""
+    params = request.params
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias), device=row.device)
+        row[ids] += torch.tensor(list(params.logit_bias.values()), dtype=row.dtype, device=row.device)
+    if params.repetition_penalty != 1:
+        ids = torch.tensor(list(set(request.tokens)), device=row.device)
+        scores = row[ids]
+        penalty = params.repetition_penalty
+        row[ids] = torch.where(scores > 0, scores / penalty, scores * penalty)
+    if request.counts and (params.presence_penalty or params.frequency_penalty):
+        ids = torch.tensor(list(request.counts), device=row.device)
+        counts = torch.tensor(list(request.counts.values()), dtype=row.dtype, device=row.device)
+        row[ids] -= params.presence_penalty + params.frequency_penalty * counts
+
+
+def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
+    kinds: dict[str, list[int]] = {"greedy": [], "whole": [], "filtered": []}
+    for row, request in enumerate(requests):
+        params = request.params
+        kinds["greedy" if params.greedy else "filtered" if params.filtered else "whole"].append(row)
+    tokens = [0] * len(requests)
+    for kind, rows in kinds.items():
+        if not rows:
+            continue
+        part = logits if len(rows) == len(requests) else logits[rows]
+        members = [requests[row] for row in rows]
+        if kind == "greedy":
+            chosen = part.argmax(-1)
+        elif kind == "whole":
+            chosen = _draw(_weights(part, members), members)
+        else:
+            chosen = _draw_filtered(_weights(part, members), members)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            tokens[row] = token
+    return tokens
+
+
+def _weights(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Return probabilities up to a factor, (rows, vocab) float32; the largest of each row is 1."""
+    temperatures = torch.tensor(
+        [[max(request.params.temperature, LOWEST_TEMPERATURE)] for request in requests], device=logits.device
+    )
+    return ((logits - logits.amax(-1, keepdim=True)) / temperatures).exp_()
+
+
+def _draws(requests: Sequence[Request], device: torch.device) -> Tensor:
+    """Return one uniform number a row, (rows, 1) float64, by seed and position of the token to be chosen."""
+    numbers = [[uniform(request.seed, len(request.tokens))] for request in requests]
+    return torch.tensor(numbers, dtype=torch.float64, device=device)
+
+
+def _draw(weights: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Draw one token a row by inverting the cumulative distribution, in order of token id."""
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    return _invert(cumulative, cumulative[:, -1:], _draws(requests, weights.device))[:, 0]
+
+
+def _invert(cumulative: Tensor, total: Tensor, uniforms: Tensor) -> Tensor:
+    """Return each row's first index whose cumulative weight exceeds its share of the total, (rows, 1)."""
+    # Rounding might carry the product up to the total, past every token that has weight.
+    target = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target, right=True)
+
+
+def _draw_filtered(weights: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Draw one token a row among those that top_k, top_p and min_p keep.
+
+    Kept tokens are the first few in order of weight, then id. Usually a short list of the best holds them
+    all, and sorting the vocabulary is spared; where it may not, or where a tie runs past its end, a longer
+    list is taken.
+    """
+    rows, vocab = weights.shape
+    device = weights.device
+    params = [request.params for request in requests]
+    top_k = torch.tensor([[p.top_k if 0 < p.top_k < vocab else vocab] for p in params], device=device)
+    top_p = torch.tensor([[p.top_p if p.top_p < 1 else float("inf")] for p in params], device=device).double()
+    min_p = torch.tensor([[p.min_p] for p in params], device=device)
+    uniforms = _draws(requests, device)
+    mass = weights.sum(-1, keepdim=True, dtype=torch.float64)
+    tokens = torch.zeros(rows, dtype=torch.long, device=device)
+    pending = torch.arange(rows, device=device)
+    for size in (*(size for size in CANDIDATES if size < vocab), vocab):
+        values, ids = _best(weights[pending], size)  # (pending, size)
+        wide = values.double()
+        cumulative = wide.cumsum(-1)
+        k = top_k[pending]
+        within = torch.where(k < vocab, cumulative.gather(1, k.clamp(max=size) - 1), mass[pending])
+        kept = torch.arange(size, device=device) < k
+        kept &= (cumulative - wide) < top_p[pending] * within
+        kept &= values >= min_p[pending]
+        count = kept.sum(-1, keepdim=True).clamp(min=1)
+        index = _invert(cumulative, cumulative.gather(1, count - 1), uniforms[pending])
+        sure = values[:, -1:] < values.gather(1, count - 1)
+        sure &= (k == vocab) | (k < size)
+        sure = sure[:, 0] | (size == vocab)
+        tokens[pending[sure]] = ids.gather(1, index)[:, 0][sure]
+        pending = pending[~sure]
+        if len(pending) == 0:
+            break
+    return tokens
+
+
+def _best(weights: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the `size` largest weights of each row, descending, and their ids, ascending among equals."""
+    if size == weights.shape[-1]:
+        values, ids = weights.sort(dim=-1, descending=True, stable=True)
+        return values, ids
+    ids = weights.topk(size, dim=-1, sorted=False).indices.sort(dim=-1).values
+    values, order = weights.gather(1, ids).sort(dim=-1, descending=True, stable=True)
+    return values, ids.gather(1, order)
+
+
+def _logprobs(logprobs: Tensor, chosen: list[int], wanted: list[int]) -> list[TokenLogprobs]:
+    """Report the chosen token and the best few of each row of (rows, vocab)."""
+    index = torch.tensor(chosen, device=logprobs.device)[:, None]
+    own = logprobs.gather(1, index)[:, 0].tolist()
+    most = min(max(wanted), logprobs.shape[-1])
+    values, ids = (part.tolist() for part in logprobs.topk(most, dim=-1))
+    return [
+        TokenLogprobs(token, value, list(zip(ids[row], values[row], strict=True))[:count])
+        for row, (token, value, count) in enumerate(zip(chosen, own, wanted, strict=True))
+    ]

@@ -1,0 +1,54 @@
+"""The settings of the inference engine."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from byollm.settings.base import Section
+
+
+class EngineSettings(Section):
+    """How much the engine takes on at once, and with which numbers it computes."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes CUDA when a GPU is there."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of weights and cache; `auto`: bfloat16 on CUDA and on CPUs with AMX or AVX-512 BF16, else float32."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of one matrix product; unset leaves torch's own choice."""
+
+    max_context: Annotated[int, Field(ge=2)] | None = None
+    """Most tokens of a sequence, prompt and answer together; unset, or above it, the model's own limit holds."""
+
+    max_running: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Most sequences that are computed in one step; the others wait."""
+
+    max_waiting: Annotated[int, Field(ge=1)] = 10_000
+    """Most sequences that may wait beside those running; one more is refused at once."""
+
+    max_batch_tokens: Annotated[int, Field(ge=1)] = 512
+    """Token budget of a step: decoding sequences take one each, chunks of prompts fill the rest."""
+
+    cache_blocks: Annotated[int, Field(ge=1)] | None = None
+    """Size of the KV cache in blocks of 16 tokens; unset derives it from `cache_bytes`."""
+
+    cache_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the KV cache in bytes; unset: what `max_running` full sequences need, within a share of free memory."""
+
+    stall_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_batch_tokens < self.max_running:
+            raise ValueError(
+                f"max_batch_tokens ({self.max_batch_tokens}) is below max_running ({self.max_running}): "
+                "a step could not give every running sequence its token; raise the one or lower the other"
+            )
+        if self.cache_blocks is not None and self.cache_bytes is not None:
+            raise ValueError(
+                "cache_blocks and cache_bytes both set the size of the KV cache: set one of them"
+            )
+        return self
