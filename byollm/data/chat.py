@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byollm.data.chat_formats import Messages, ShapeError
+from byollm.data.chat_formats import Messages, ShapeError, validated
 from byollm.data.errors import DataError
 from byollm.data.tokenizer import END_OF_TEXT, MESSAGE_END, MESSAGE_START, TextEncoder
 from byollm.data.tokens import IGNORED, epoch_order
@@ -174,8 +174,6 @@ class _ChatEncoder:
 
 
 def _read(file: Path) -> Iterator[Messages]:
-    from byollm.data.conversations import validated
-
     try:
         stream = file.open("rb")
     except FileNotFoundError:

@@ -2,8 +2,8 @@
 
 Known shapes of a row: `messages` (OpenAI), `conversations` (ShareGPT), `instances` (self-instruct),
 `instruction` with `input`/`context` and `output`/`response` (Alpaca, Dolly), a pair such as `input` and
-`output`, a text with `### Human:` and `### Assistant:` (or `Human:` and `Assistant:` lines), and a bare list of
-messages.
+`output`, a text with `### Human:` and `### Assistant:` (or `Human:` and `Assistant:` lines), and a bare list
+of messages.
 """
 
 import re
@@ -37,6 +37,7 @@ PAIRS = (
 )
 _NAMES = r"(system|human|user|assistant|claude)"
 _TAGS = re.compile(rf"###\s*{_NAMES}\s*:[ \t]*", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINES = re.compile(rf"^{_NAMES}\s*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 
 
@@ -80,6 +81,41 @@ def conversations(value: Any) -> list[Messages]:
     raise ShapeError("unknown shape", f"fields: {', '.join(map(str, list(value)[:10])) or 'none'}")
 
 
+def validated(messages: Messages, max_characters: int) -> Messages:
+    """Return the conversation in canonical form: contents without white space around them, Unix line ends.
+
+    Raises:
+        ShapeError: a message is empty, the turns are out of order, it is too long, or not clean text.
+    """
+    canonical = [
+        {"role": turn["role"], "content": turn["content"].replace("\r\n", "\n").replace("\r", "\n").strip()}
+        for turn in messages
+    ]
+    if not canonical:
+        raise ShapeError("no messages")
+    turns = canonical[1:] if canonical[0]["role"] == "system" else canonical
+    for number, turn in enumerate(canonical, start=1):
+        if not turn["content"]:
+            raise ShapeError("empty message", f"message {number} ({turn['role']})")
+        if _CONTROL.search(turn["content"]):
+            raise ShapeError("control characters", f"message {number} ({turn['role']})")
+    for number, turn in enumerate(turns):
+        expected = ("user", "assistant")[number % 2]
+        if turn["role"] != expected:
+            raise ShapeError("roles do not take turns", f"{turn['role']} where {expected} was expected")
+    if not turns or turns[-1]["role"] != "assistant":
+        raise ShapeError("no answer at the end", "the last message must be the assistant's")
+    length = sum(len(turn["content"]) for turn in canonical)
+    if length > max_characters:
+        detail = f"{length:,} characters, data.max_conversation_characters is {max_characters:,}"
+        raise ShapeError("conversation too long", detail)
+    try:
+        "".join(turn["content"] for turn in canonical).encode()
+    except UnicodeEncodeError:
+        raise ShapeError("not Unicode text (lone surrogate)") from None
+    return canonical
+
+
 def tagged(text: str) -> Messages:
     """Read `### Human: ... ### Assistant: ...`, or the same without the signs at the start of lines."""
     pattern = _TAGS if _TAGS.search(text) else _LINES
@@ -111,12 +147,12 @@ def _turns(value: Any) -> Messages:
 
 
 def _instructed(instruction: Any, item: dict[str, Any]) -> Messages:
-    given = item.get("input", item.get("context", ""))
+    given = _text(item.get("input", item.get("context")) or "").strip()
     answer = item.get("output", item.get("response"))
     if answer is None:
         raise ShapeError("unknown shape", "an instruction without output or response")
-    asked = _text(instruction)
-    return _exchange(f"{asked.strip()}\n\n{given.strip()}" if _text(given or "").strip() else asked, answer)
+    asked = _text(instruction).strip()
+    return _exchange(f"{asked}\n\n{given}" if asked and given else asked or given, answer)
 
 
 def _exchange(asked: Any, answered: Any) -> Messages:

@@ -14,7 +14,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
-from byollm.data.chat_formats import Messages, ShapeError, conversations
+from byollm.data.chat_formats import Messages, ShapeError, conversations, validated
 from byollm.data.documents import Rejected
 from byollm.data.errors import DataError
 from byollm.data.fairytales import fairytale_rows
@@ -35,7 +35,6 @@ PLANNED = (
     "validation_minimum",
     "max_conversation_characters",
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DIVIDER = re.compile(r"^-{3,}[ \t]*$", re.MULTILINE)
 
 
@@ -46,41 +45,6 @@ class Tally:
     kept: int = 0
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-
-
-def validated(messages: Messages, max_characters: int) -> Messages:
-    """Return the conversation in canonical form: contents without white space around them, Unix line ends.
-
-    Raises:
-        ShapeError: a message is empty, the turns are out of order, it is too long, or not clean text.
-    """
-    canonical = [
-        {"role": turn["role"], "content": turn["content"].replace("\r\n", "\n").replace("\r", "\n").strip()}
-        for turn in messages
-    ]
-    if not canonical:
-        raise ShapeError("no messages")
-    turns = canonical[1:] if canonical[0]["role"] == "system" else canonical
-    for number, turn in enumerate(canonical, start=1):
-        if not turn["content"]:
-            raise ShapeError("empty message", f"message {number} ({turn['role']})")
-        if _CONTROL.search(turn["content"]):
-            raise ShapeError("control characters", f"message {number} ({turn['role']})")
-    for number, turn in enumerate(turns):
-        expected = ("user", "assistant")[number % 2]
-        if turn["role"] != expected:
-            raise ShapeError("roles do not take turns", f"{turn['role']} where {expected} was expected")
-    if not turns or turns[-1]["role"] != "assistant":
-        raise ShapeError("no answer at the end", "the last message must be the assistant's")
-    length = sum(len(turn["content"]) for turn in canonical)
-    if length > max_characters:
-        detail = f"{length:,} characters, data.max_conversation_characters is {max_characters:,}"
-        raise ShapeError("conversation too long", detail)
-    try:
-        "".join(turn["content"] for turn in canonical).encode()
-    except UnicodeEncodeError:
-        raise ShapeError("not Unicode text (lone surrogate)") from None
-    return canonical
 
 
 def prepare_conversations(
@@ -95,22 +59,22 @@ def prepare_conversations(
             `output` was made from other inputs or settings and `force` is not given.
     """
     paths = [find(source.path, settings.directory, "data.conversations") for source in settings.conversations]
-    size = sum(path.stat().st_size for path in paths)
-    with locked(output), reporting("preparing conversations", size) as report:
+    with locked(output), reporting() as report:
+        report.begin("reading conversations", sum(path.stat().st_size for path in paths))
         plan = settings.model_dump(mode="json", include=set(PLANNED))
         for source in plan["conversations"]:
             source["path"] = Path(source["path"]).name
         plan["inputs"] = inputs(paths)
         _check_plan(output / "manifest.json", plan, force)
-        collected, draws, tallies = output / "collected.partial", list[int](), list[Tally]()
+        collected, draws, tallies = output / "collected.partial", list[tuple[int, int]](), list[Tally]()
         with (
             RejectFile(output / "rejected.jsonl") as rejects,
             disk_errors(collected),
             collected.open("w", encoding="utf-8") as file,
         ):
-            for draw, line in _kept(paths, settings, report.advance, rejects.add, tallies):
+            for draw, repeat, line in _kept(paths, settings, report.advance, rejects.add, tallies):
                 file.write(line)
-                draws.append(draw)
+                draws.append((draw, repeat))
         splits = _split(collected, draws, output, settings)
         rejected = sum((tally.rejected for tally in tallies), start=Counter[str]())
         sources = [
@@ -143,8 +107,8 @@ def _kept(
     advance: Advance,
     reject: Callable[[Rejected], None],
     tallies: list[Tally],
-) -> Iterator[tuple[int, str]]:
-    """Yield (draw, canonical line) of each valid conversation, each once."""
+) -> Iterator[tuple[int, int, str]]:
+    """Yield (draw, repeat, canonical line) of each valid conversation, each once."""
     seen = set[bytes]()
     for path, source in zip(paths, settings.conversations, strict=True):
         tally = Tally()
@@ -169,7 +133,7 @@ def _kept(
             seen.add(known.key)
             tally.kept += 1
             line = json.dumps({"messages": messages, "source": path.name}, ensure_ascii=False)
-            yield known.draw, line + "\n"
+            yield known.draw, source.repeat, line + "\n"
 
 
 def _read(
@@ -227,14 +191,16 @@ def _text_row(start: int, held: list[bytes], size: int, limit: int) -> Iterator[
             yield Fault(start, "not UTF-8", f"byte {error.start} of the conversation", excerpt(data))
 
 
-def _split(collected: Path, draws: list[int], output: Path, settings: DataSettings) -> dict[str, Any]:
+def _split(
+    collected: Path, draws: list[tuple[int, int]], output: Path, settings: DataSettings
+) -> dict[str, Any]:
     if len(draws) < 2:
         raise DataError(
             f"data.conversations: {len(draws)} valid conversations; at least 2 are needed, one to train "
             f"on and one to validate with. {output / 'rejected.jsonl'} tells what was set aside and why."
         )
     wanted = min(settings.validation_minimum, len(draws) // 2)
-    boundary = max(int(settings.validation_fraction * 2**64), nsmallest(wanted, draws)[-1] + 1)
+    boundary = max(int(settings.validation_fraction * 2**64), nsmallest(wanted, draws)[-1][0] + 1)
     partial = {split: output / f"{split}.jsonl.partial" for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     with disk_errors(output):
@@ -243,10 +209,12 @@ def _split(collected: Path, draws: list[int], output: Path, settings: DataSettin
             partial["train"].open("w", encoding="utf-8") as train,
             partial["val"].open("w", encoding="utf-8") as val,
         ):
-            for draw, line in zip(draws, file, strict=True):
-                (val if draw < boundary else train).write(line)
-                counts["val" if draw < boundary else "train"] += 1
+            for (draw, repeat), line in zip(draws, file, strict=True):
+                split, times = ("val", 1) if draw < boundary else ("train", repeat)
+                (val if split == "val" else train).write(line * times)
+                counts[split] += times
         collected.unlink()
+        (output / "manifest.json").unlink(missing_ok=True)  # no manifest beside files it does not describe
         for split, path in partial.items():
             path.replace(output / f"{split}.jsonl")
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from byollm.data.documents import Rejected, documents
 from byollm.data.files import Advance
-from byollm.data.quality import Identity, fault, identity
+from byollm.data.quality import Identity, fault, identity, normal
 from byollm.data.records import excerpt
 from byollm.settings.data import DataSettings
 
@@ -71,7 +71,7 @@ def kept_documents(
                 tally.rejected[reason] += 1
                 reject(Rejected(item.member, item.number, reason, "", excerpt(item.text, EXCERPT)))
                 continue
-            known = identity(item.text, settings.seed)
+            known = identity(normal(item.text), settings.seed)
             if known.key in seen:
                 tally.duplicates += 1
                 continue

@@ -30,6 +30,10 @@ def fairytale_rows(
         for row in rows(member, settings.max_line_bytes, settings.max_document_bytes):
             if isinstance(row, Fault):
                 yield Rejected(member.name, row.number, row.reason, row.detail, row.excerpt)
+            elif not isinstance(row.value, dict):
+                yield Rejected(
+                    member.name, row.number, "unknown shape", "not a table", excerpt(str(row.value))
+                )
             elif file.endswith(_STORY):
                 sections = stories.setdefault(file.removesuffix(_STORY), {})
                 sections[str(row.value.get("section", "")).strip()] = row.value.get("text", "")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from byollm.data.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
 XZ_MEMORY = 512 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
+TAR_HEADER = 2**20  # of an extended header; honest ones hold a long name
 CHUNK = 2**18
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -90,14 +91,16 @@ def members(path: Path, pattern: str, max_bytes: int, advance: Advance) -> Itera
 
 
 def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) -> Iterator[Member | Skipped]:
-    with tarfile.open(fileobj=stream, mode="r|", errorlevel=1) as tar:
+    matched = False
+    with tarfile.open(fileobj=stream, mode="r|", errorlevel=1, tarinfo=_Header) as tar:
         for info in tar:
             name = f"{archive}:{info.name}"
             if info.isdir() or not fnmatchcase(info.name, pattern):
                 continue
-            content = tar.extractfile(info) if info.isreg() else None
+            matched = True
+            content = tar.extractfile(info) if info.isreg() and not info.issparse() else None
             if content is None:
-                yield Skipped(name, "not a regular file (link or device)")
+                yield Skipped(name, "not a regular file (a link, a device or a sparse file)")
                 continue
             unpacked, inner = _unpacked(content, info.name, max_bytes)
             suffix = _suffix(inner)
@@ -105,6 +108,36 @@ def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) 
                 yield Skipped(name, "not a text or table by its name")
             else:
                 yield Member(name, suffix, unpacked)
+    if not matched:
+        raise DataError(
+            f"{archive}: no file in the archive matches {pattern!r}. Correct the source's `members`."
+        )
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header that is trusted with nothing.
+
+    `tarfile` takes a damaged header for the end of the archive, which would lose the rest silently, and reads
+    extended headers whole into memory, whatever size they claim.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # zeros: the proper end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"after {tar.offset:,} bytes of the archive: {error}") from error
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"{header.name}: an old sparse file, which is not supported")
+        if header.type not in tarfile.REGULAR_TYPES and header.size > TAR_HEADER:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
 
 
 def _suffix(name: str) -> str | None:

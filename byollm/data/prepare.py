@@ -2,7 +2,8 @@
 
 Two passes over the sources. The first chooses the split and trains the tokenizer, the second encodes. What is
 finished is listed in `state.json`; a rerun reads the documents again (cheap), and encodes only those that are
-not yet in a finished shard (dear). As shards hold whole documents in order, the bytes equal an unbroken run's.
+not yet in a finished shard (dear). As shards hold whole documents in order, the bytes equal those of an
+unbroken run.
 """
 
 import json
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from byollm.data.corpus import Kept, Tally, kept_documents
 from byollm.data.errors import DataError
@@ -40,7 +43,7 @@ def prepare(settings: DataSettings, force: bool = False, reporting: Reporting = 
     paths = [find(source.path, settings.directory, "data.sources") for source in settings.sources]
     output = settings.output
     size = sum(path.stat().st_size for path in paths)
-    with locked(output), reporting("preparing text", 2 * size) as report:
+    with locked(output), reporting() as report:
         plan = settings.model_dump(mode="json", exclude=OUTSIDE_PLAN)
         for source in plan["sources"]:
             source["path"] = Path(source["path"]).name
@@ -50,10 +53,11 @@ def prepare(settings: DataSettings, force: bool = False, reporting: Reporting = 
             report.note(f"{output}: already prepared from the same inputs with the same settings")
             return manifest
         if state.boundary is None:
+            report.begin("choosing the split", size)
             _train_tokenizer(state, paths, settings, report)
         else:
             report.note(f"continuing after {len(state.shards)} finished shards")
-            report.advance(size)
+        report.begin("encoding", size)
         tallies = _encode(state, paths, settings, report)
         manifest = _manifest(state, plan, tallies)
         write_json(output / "manifest.json", manifest)
@@ -61,11 +65,14 @@ def prepare(settings: DataSettings, force: bool = False, reporting: Reporting = 
 
 
 def _finished(output: Path, state: State) -> dict[str, Any] | None:
-    file = output / "manifest.json"
-    if not file.is_file() or not all(shard.intact(output) for shard in state.shards):
+    """Return the manifest if the work was done before and nothing is missing."""
+    file, rejects = output / "manifest.json", output / "rejected.jsonl"
+    if not file.is_file() or not rejects.is_file():
         return None
     manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return manifest
+    listed = sum(len(split["shards"]) for split in manifest["splits"].values())
+    whole = listed == len(state.shards) and manifest["rejected"]["sha256"] == sha256(rejects)
+    return manifest if whole else None
 
 
 def _train_tokenizer(state: State, paths: list[Path], settings: DataSettings, report: Reporter) -> None:
@@ -174,9 +181,16 @@ def _manifest(state: State, plan: dict[str, Any], tallies: list[Tally]) -> dict[
 
 def _split(state: State, split: str) -> dict[str, Any]:
     shards = [shard for shard in state.shards if shard.split == split]
-    totals = {
+    totals: dict[str, Any] = {
         "documents": sum(shard.documents for shard in shards),
         "tokens": sum(shard.tokens for shard in shards),
         "bytes": sum(shard.bytes for shard in shards),
     }
+    lengths = np.concatenate([np.array([0]), *(shard.document_lengths(state.directory) for shard in shards)])[
+        1:
+    ]
+    if len(lengths):
+        quantiles = {"p10": 0.1, "median": 0.5, "p90": 0.9, "max": 1.0}
+        found = {name: int(np.quantile(lengths, q, method="lower")) for name, q in quantiles.items()}
+        totals["document_tokens"] = {"mean": round(float(lengths.mean()), 1)} | found
     return totals | {"shards": [shard.to_json() for shard in shards]}

@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,6 +24,9 @@ LINE_EVERY = 10.0  # seconds between plain lines
 class Reporter(Protocol):
     """What long work tells while it runs."""
 
+    def begin(self, what: str, total: int) -> None:
+        """Start a phase that reads `total` bytes of input."""
+
     def advance(self, count: int) -> None:
         """Count bytes of input as read."""
 
@@ -30,22 +34,15 @@ class Reporter(Protocol):
         """Say something that stays on the screen."""
 
 
-Reporting = Callable[[str, int], AbstractContextManager[Reporter]]
-
-
-class Silent:
-    """Says nothing."""
-
-    def advance(self, count: int) -> None:
-        """Ignore it."""
-
-    def note(self, text: str) -> None:
-        """Ignore it."""
+Reporting = Callable[[], AbstractContextManager[Reporter]]
 
 
 class _Bar:
-    def __init__(self, progress: Progress, what: str, total: int) -> None:
-        self._progress, self._task = progress, progress.add_task(what, total=total)
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._task = progress, TaskID(0)
+
+    def begin(self, what: str, total: int) -> None:
+        self._task = self._progress.add_task(what, total=total)
 
     def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)
@@ -55,10 +52,13 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, console: Console, what: str, total: int) -> None:
-        self._console, self._what, self._total = console, what, max(total, 1)
-        self._done, self._start = 0, time.monotonic()
-        self._last = self._start
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.begin("", 1)
+
+    def begin(self, what: str, total: int) -> None:
+        self._what, self._total, self._done = what, max(total, 1), 0
+        self._start = self._last = time.monotonic()
 
     def advance(self, count: int) -> None:
         self._done += count
@@ -78,11 +78,11 @@ class _Lines:
 
 
 @contextmanager
-def reporting(what: str, total: int) -> Iterator[Reporter]:
-    """Report work over `total` bytes of input on standard error."""
+def reporting() -> Iterator[Reporter]:
+    """Report work on standard error."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        yield _Lines(console, what, total)
+        yield _Lines(console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -93,4 +93,4 @@ def reporting(what: str, total: int) -> Iterator[Reporter]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bar(progress, what, total)
+        yield _Bar(progress)

@@ -13,7 +13,7 @@ _PROBE = 2**16
 
 @dataclass(frozen=True)
 class Identity:
-    """A document's identity: equal for texts that differ only in case and white space.
+    """What tells texts apart; equal for equal texts.
 
     `draw` and `priority` are uniform in [0, 2**64) and independent: the first chooses the split, the second
     the tokenizer's sample.
@@ -24,10 +24,14 @@ class Identity:
     priority: int
 
 
+def normal(text: str) -> str:
+    """Return `text` without what makes copies of a document differ: case, and the amount of white space."""
+    return " ".join(text.casefold().split())
+
+
 def identity(text: str, seed: int) -> Identity:
     """Return the identity of `text` under `seed`."""
-    normal = " ".join(text.casefold().split()).encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(normal, digest_size=32, key=seed.to_bytes(8, "big")).digest()
+    digest = hashlib.blake2b(text.encode(), digest_size=32, key=seed.to_bytes(8, "big")).digest()
     return Identity(digest[:16], int.from_bytes(digest[16:24], "big"), int.from_bytes(digest[24:], "big"))
 
 

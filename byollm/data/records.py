@@ -1,7 +1,6 @@
 """Lines and rows out of untrusted bytes, one at a time, within bounds, numbered."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,9 +98,12 @@ def _json_items(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
 
 
 def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
+    """Yield the records under the first, which names the columns; a row's number is its last line's."""
     faults: list[Fault] = []
+    number = 0
 
     def decoded() -> Iterator[str]:
+        nonlocal number
         for line in lines(stream, limit):
             if isinstance(line, Fault):
                 faults.append(line)
@@ -113,13 +115,13 @@ def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
                 faults.append(Fault(number, "not UTF-8", f"byte {error.start} of the line", excerpt(data)))
 
     csv.field_size_limit(limit)
-    reader = csv.reader(decoded(), strict=False)
+    reader = csv.reader(decoded())
     header: list[str] | None = None
     while True:
         try:
             record = next(reader, None)
-        except csv.Error as error:  # an endless quoted field, or a NUL on old Pythons
-            faults.append(Fault(reader.line_num, "not CSV", str(error), ""))
+        except csv.Error as error:  # a quoted field without end
+            faults.append(Fault(number, "not CSV", str(error), ""))
             record = []
         yield from faults
         faults.clear()
@@ -130,9 +132,7 @@ def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
         if header is None:
             header = record
         elif len(record) > len(header):
-            text = io.StringIO()
-            csv.writer(text).writerow(record)
             detail = f"{len(record)} columns where the header has {len(header)}"
-            yield Fault(reader.line_num, "too many columns", detail, excerpt(text.getvalue()))
+            yield Fault(number, "too many columns", detail, excerpt(json.dumps(record, ensure_ascii=False)))
         else:
-            yield Row(reader.line_num, dict(zip(header, record, strict=False)))
+            yield Row(number, dict(zip(header, record, strict=False)))

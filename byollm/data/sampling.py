@@ -46,7 +46,8 @@ def choose(stream: Iterable[Kept], settings: DataSettings) -> Choice:
     if count < 2:
         raise DataError(
             f"data.sources: {count} documents are left after the filters; at least 2 are needed, one to "
-            "train on and one to validate with. rejected.jsonl in the output directory tells what was set aside and why."
+            "train on and one to validate with. rejected.jsonl in the output directory tells what was set "
+            "aside and why."
         )
     wanted = min(settings.validation_minimum, count // 2)
     boundary = max(boundary, -sorted(smallest, reverse=True)[wanted - 1] + 1)

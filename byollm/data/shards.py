@@ -33,6 +33,12 @@ class Shard:
             (directory / file).is_file() and sha256(directory / file) == h for file, h in files.items()
         )
 
+    def document_lengths(self, directory: Path) -> NDArray[np.int64]:
+        """Return the tokens of each document, without the separators."""
+        starts = np.load(directory / f"{self.name}.docs.npy")
+        lengths: NDArray[np.int64] = np.diff(starts, append=self.tokens) - 1
+        return lengths
+
     def to_json(self) -> dict[str, Any]:
         """Return the shard as the manifest lists it."""
         return asdict(self)

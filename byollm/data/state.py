@@ -9,7 +9,7 @@ from typing import Any
 
 from byollm.data.errors import DataError
 from byollm.data.shards import Shard
-from byollm.data.storage import sha256, write_json
+from byollm.data.storage import UNFINISHED, disk_errors, sha256, write_json
 
 FILE = "state.json"
 
@@ -56,6 +56,12 @@ def open_state(directory: Path, plan: dict[str, Any], force: bool) -> State:
     """
     file = directory / FILE
     if not file.is_file():
+        foreign = sorted(path.name for path in _made(directory) if path.suffix != UNFINISHED)
+        if foreign and not force:
+            raise DataError(
+                f"{directory} holds {', '.join(foreign[:5])}, which `byollm data prepare` would replace but "
+                "did not make. Choose another directory with --out, or replace them with --force."
+            )
         return _fresh(directory, plan)
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -81,24 +87,31 @@ def open_state(directory: Path, plan: dict[str, Any], force: bool) -> State:
             intact.append(shard)
         else:
             broken.add(shard.split)
-    state.shards = intact
+    if broken:
+        state.shards = intact
+        (directory / "manifest.json").unlink(missing_ok=True)
+        state.save()
     return state
 
 
-def _fresh(directory: Path, plan: dict[str, Any]) -> State:
-    """Start over; whatever an earlier run made here goes."""
-    for pattern in (
+def _made(directory: Path) -> list[Path]:
+    patterns = (
         "manifest.json",
         "rejected.jsonl",
+        "tokenizer",
         "train-*.bin",
         "val-*.bin",
         "*.docs.npy",
         "*.partial",
-        FILE,
-    ):
-        for old in directory.glob(pattern):
+    )
+    return [path for pattern in patterns for path in directory.glob(pattern)]
+
+
+def _fresh(directory: Path, plan: dict[str, Any]) -> State:
+    """Start over; whatever an earlier run made here goes, its state last."""
+    with disk_errors(directory):
+        for old in _made(directory):
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-    shutil.rmtree(directory / "tokenizer", ignore_errors=True)
     state = State(directory, plan)
     state.save()
     return state

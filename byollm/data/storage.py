@@ -52,10 +52,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
-                f"{path}: the disk is full. What was finished is kept: free some space and run the same "
-                "command again to continue."
+                f"{path}: the disk is full ({error.strerror}). What was finished is kept: free some "
+                "space and run the same command again to continue."
             ) from error
         raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
 

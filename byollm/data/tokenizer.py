@@ -5,12 +5,13 @@ gives back every byte. Control tokens are never recognised inside text: `encode`
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from byollm.data.errors import DataError
 
@@ -22,6 +23,9 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+PIECE = 2**20  # characters
+_CUT = re.compile(r"\n(?=\S)")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -116,6 +120,29 @@ class TextEncoder:
         return int(index)
 
     def encode(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the token ids of each text."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        """Return the token ids of each text; a long text is encoded in pieces, which bounds the memory."""
+        pieces = [_pieces(text) for text in texts]
+        short = [parts[0] for parts in pieces if len(parts) == 1]
+        encodings = iter(self._tokenizer.encode_batch_fast(short, add_special_tokens=False))
+        return [self._ids(next(encodings)) if len(parts) == 1 else self._joined(parts) for parts in pieces]
+
+    def _joined(self, parts: list[str]) -> NDArray[np.int64]:
+        return np.concatenate(
+            [self._ids(self._tokenizer.encode(part, add_special_tokens=False)) for part in parts]
+        )
+
+    @staticmethod
+    def _ids(encoding: Encoding) -> NDArray[np.int64]:
+        return np.array(encoding.ids, dtype=np.int64)
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a long text where its tokens cannot notice.
+
+    The pre-tokenizer never joins the end of a line to a next line that does not start with white space.
+    """
+    pieces, start = list[str](), 0
+    while len(text) - start > 2 * PIECE and (cut := _CUT.search(text, start + PIECE)) is not None:
+        pieces.append(text[start : cut.end()])
+        start = cut.end()
+    return [*pieces, text[start:]]

@@ -15,7 +15,7 @@ class TextSource(Section):
 
     path: Path
     """File: `.txt`, `.md`, `.jsonl`, `.json`, `.csv` or a `.tar` of them, each also as `.gz` or `.xz`.
-    Absolute, or relative to the data directory or to the working directory."""
+    Absolute, or relative to the data directory, the working directory or the repository."""
 
     members: Annotated[str, Field(min_length=1)] = "*"
     """Which members of an archive are read: a shell pattern over their whole names."""
@@ -34,7 +34,7 @@ class ConversationSource(Section):
 
     path: Path
     """File: `.jsonl`, `.json`, `.csv` or `.txt` (`### Human:` / `### Assistant:`), or an archive of them.
-    Absolute, or relative to the data directory or to the working directory."""
+    Absolute, or relative to the data directory, the working directory or the repository."""
 
     members: Annotated[str, Field(min_length=1)] = "*"
     """Which members of an archive are read: a shell pattern over their whole names."""
@@ -42,6 +42,9 @@ class ConversationSource(Section):
     format: Literal["auto", "fairytaleqa"] = "auto"
     """`auto` tells messages, Alpaca, Dolly, ShareGPT, self-instruct, input/output and Human/Assistant text
     apart row by row; `fairytaleqa` pairs an archive's story sections with its question tables."""
+
+    repeat: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often each of its conversations stands in the train split; a few written by hand weigh more so."""
 
 
 DEFAULT_SOURCES = (
@@ -51,6 +54,7 @@ DEFAULT_SOURCES = (
 )
 
 DEFAULT_CONVERSATIONS = (
+    ConversationSource(path=Path("models/persona.jsonl")),
     ConversationSource(path=Path("databricks-dolly-15k.jsonl.xz")),
     ConversationSource(path=Path("self-instruct.tar.xz")),
     ConversationSource(path=Path("fairytaleqa.tar.xz"), members="*/train/*.csv", format="fairytaleqa"),
