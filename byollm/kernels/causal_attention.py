@@ -17,16 +17,14 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None = None)
     Returns:
         (..., time, heads, head_dim)
     """
-    time, heads = q.shape[-3], q.shape[-2]
-    group = heads // k.shape[-2]
-    if group > 1:  # cheaper on a CPU, forward and backward, than enable_gqa's own expansion
-        k = k.repeat_interleave(group, dim=-2)
-        v = v.repeat_interleave(group, dim=-2)
-    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+    time = q.shape[-3]
+    shared = q.shape[-2] != k.shape[-2]
+    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # (..., heads, time, head_dim)
     if window is None or window >= time:
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
     else:
         at = torch.arange(time, device=q.device)
         distance = at[:, None] - at[None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window))
+        seen = (distance >= 0) & (distance < window)  # (time, time)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=shared)
     return out.transpose(-3, -2)

@@ -1,0 +1,219 @@
+"""Decoders as Hugging Face model directories: read what transformers wrote, write what it reads."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from byollm.modeling.atomic_directory import atomic_directory
+from byollm.modeling.config import DecoderConfig
+from byollm.modeling.decoder import Decoder
+from byollm.modeling.errors import CheckpointError, ModelConfigError
+from byollm.modeling.stored_tensors import DERIVED, HEAD, prefix, stored_tensors
+from byollm.modeling.tokenizer import TOKENIZER_FILES, Tokenizer
+from byollm.modeling.weight_files import FLOATS, INDEX, WeightFiles, open_weights, torch_dtype, write_weights
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+SHARD_BYTES = 5_000_000_000
+
+
+def load_config(directory: Path) -> DecoderConfig:
+    """Read the shape of the decoder in a model directory.
+
+    Raises:
+        CheckpointError: `config.json` is absent or damaged, or describes a model that is not supported.
+    """
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: absent; expected a Hugging Face model directory with config.json and model.safetensors"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error}); copy the file afresh") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: expected a JSON object; copy the file afresh")
+    try:
+        return DecoderConfig.from_hf(config)
+    except ModelConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def load_decoder(
+    directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Decoder:
+    """Load a decoder from a Hugging Face model directory.
+
+    Args:
+        directory: holds config.json and model.safetensors, or its shards and their index
+        dtype: of the parameters; None: as the token embedding is stored
+        device: where the parameters go
+
+    Raises:
+        CheckpointError: a file is absent or damaged, or the tensors are not those of the config; then every
+            missing, left-over and misshapen tensor is named.
+    """
+    directory = Path(directory)
+    config = load_config(directory)
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    expected = decoder.state_dict()  # shapes only
+    with open_weights(directory) as weights:
+        stored = stored_tensors(config, expected)
+        names = _names_in_files(config, weights)
+        _check(directory, config, weights, {s.name: tuple(s.pack(expected).shape) for s in stored}, names)
+        dtype = dtype or torch_dtype(weights.dtype(names[stored[0].name]))
+        decoder.to(dtype).to_empty(device=device)
+        if decoder.rotary is not None:
+            decoder.rotary.fill(device, dtype)
+        parameters = decoder.state_dict()
+        with torch.no_grad():
+            for tensor in stored:
+                tensor.unpack(weights.tensor(names[tensor.name]), parameters)
+        _check_tied_head(directory, config, weights)
+    return decoder.eval()
+
+
+def save_decoder(
+    decoder: Decoder,
+    directory: Path,
+    tokenizer: Tokenizer | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    eos_ids: Sequence[int] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a decoder as a Hugging Face model directory, replacing an older model there in one step.
+
+    Files that belong to no model, such as a README, stay.
+
+    Args:
+        decoder: what to save
+        directory: where; created with its parents
+        tokenizer: saved beside the weights; without it, a tokenizer that is already there stays
+        dtype: of the stored tensors; None: as they are
+        eos_ids: the tokens that end a generation; None: those of the tokenizer
+        shard_bytes: the largest size of one file of weights
+
+    Raises:
+        CheckpointError: the directory is there and holds no model, or the family cannot express the shape.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or _is_foreign(directory)):
+        raise CheckpointError(f"{directory}: is there and holds no model; choose a new or an empty directory")
+    try:
+        config = decoder.config.to_hf()
+    except ModelConfigError as error:
+        raise CheckpointError(f"{directory}: {error}") from None
+    parameters = {name: tensor.detach().cpu().to(dtype) for name, tensor in decoder.state_dict().items()}
+    tensors = {s.name: s.pack(parameters) for s in stored_tensors(decoder.config, parameters)}
+    special = _special_ids(tokenizer, eos_ids)
+    kind = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    with atomic_directory(directory) as fresh:
+        write_weights(tensors, fresh, shard_bytes)
+        _write_json(fresh / CONFIG, config | special | {"dtype": kind})
+        _write_json(fresh / GENERATION_CONFIG, {k: v for k, v in special.items() if v is not None})
+        if tokenizer is not None:
+            tokenizer.save(fresh)
+        _keep_others(directory, fresh, keep_tokenizer=tokenizer is None)
+
+
+def _names_in_files(config: DecoderConfig, weights: WeightFiles) -> dict[str, str]:
+    """Map each name as transformers writes it to the name in these files.
+
+    Files saved from the bare model, such as OpenAI's GPT-2, lack the prefix of the model with a head.
+    """
+    first = prefix(config)
+    if any(name.startswith(first) for name in weights.names):
+        return {name: name for name in weights.names}
+    return {(name if name == HEAD else first + name): name for name in weights.names}
+
+
+def _check(
+    directory: Path,
+    config: DecoderConfig,
+    weights: WeightFiles,
+    shapes: dict[str, tuple[int, ...]],
+    names: dict[str, str],
+) -> None:
+    missing = sorted(shapes.keys() - names.keys())
+    tied = {HEAD} if config.tie_embeddings else set()
+    left_over = sorted(n for n in names.keys() - shapes.keys() - tied if not DERIVED.fullmatch(n))
+    misshapen, unreadable = [], []
+    for name in sorted(shapes.keys() & names.keys()):
+        if (found := weights.shape(names[name])) != shapes[name]:
+            misshapen.append(f"{name} is {found}, expected {shapes[name]}")
+        if (kind := weights.dtype(names[name])) not in FLOATS:
+            unreadable.append(f"{name} is {kind}")
+    faults = [
+        _list("missing", missing),
+        _list("left over", left_over),
+        _list("misshapen", misshapen),
+        _list(f"of a type other than {', '.join(FLOATS)}", unreadable),
+    ]
+    if any(faults):
+        raise CheckpointError(
+            f"{directory}: the tensors are not those of a {config.family} decoder as {CONFIG} describes it.\n"
+            + "\n".join(filter(None, faults))
+            + f"\nUse the {CONFIG} that was saved with these weights, or copy the model directory afresh."
+        )
+
+
+def _list(what: str, entries: list[str]) -> str:
+    """Name all entries; `load_decoder` promises that none is left out."""
+    return f"{what} ({len(entries)}): " + "; ".join(entries) if entries else ""
+
+
+def _check_tied_head(directory: Path, config: DecoderConfig, weights: WeightFiles) -> None:
+    """Refuse a stored head that differs from the embedding to which the config ties it."""
+    if not config.tie_embeddings or HEAD not in weights.names:
+        return
+    embedding = "wte.weight" if config.family == "gpt2" else "embed_tokens.weight"
+    stored = next(name for name in weights.names if name.endswith(embedding))
+    if not torch.equal(weights.tensor(HEAD), weights.tensor(stored)):
+        raise CheckpointError(
+            f"{directory / CONFIG}: tie_word_embeddings is true, but {HEAD} differs from {stored}; "
+            "set tie_word_embeddings to false"
+        )
+
+
+def _is_foreign(directory: Path) -> bool:
+    return any(directory.iterdir()) and not (directory / CONFIG).exists()
+
+
+def _special_ids(tokenizer: Tokenizer | None, eos_ids: Sequence[int] | None) -> dict[str, Any]:
+    """Return the ids for both config files; null where unknown, lest a reader assume its family's default."""
+    if eos_ids is None:
+        eos_ids = tokenizer.eos_ids if tokenizer is not None else ()
+    eos: int | list[int] | None = list(eos_ids)
+    if len(eos_ids) < 2:
+        eos = eos_ids[0] if eos_ids else None
+    return {
+        "bos_token_id": tokenizer.bos_id if tokenizer is not None else None,
+        "eos_token_id": eos,
+        "pad_token_id": tokenizer.pad_id if tokenizer is not None else None,
+    }
+
+
+def _keep_others(directory: Path, fresh: Path, *, keep_tokenizer: bool) -> None:
+    """Carry over what belongs to no model: everything but weights and the files that a save writes."""
+    if not directory.exists():
+        return
+    for path in directory.iterdir():
+        weights = path.match("model*.safetensors") or path.name == INDEX
+        stale = weights or (path.name in TOKENIZER_FILES and not keep_tokenizer)
+        if stale or (fresh / path.name).exists():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, fresh / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, fresh / path.name, follow_symlinks=False)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
