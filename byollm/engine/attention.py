@@ -115,7 +115,7 @@ class PagedAttention:
         return plan
 
     def _group(self, spans: Sequence[Span], row: int, window: int | None) -> _Group:
-        """Plan the spans of one bucket: gather the blocks of each, or the last ones that its window reaches."""
+        """Plan the spans of one bucket: gather the blocks of each, or the last that its window reaches."""
         size = bucket(spans[0])
         if window is not None:
             size = min(size, (window - 2) // BLOCK_SIZE + 2)

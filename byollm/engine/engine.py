@@ -101,7 +101,7 @@ class Engine:
                 params=params,
                 seed=fold_index(seed, index),
                 max_tokens=max_tokens,
-                text=TextStream(self.tokenizer and IncrementalDetokenizer(self.tokenizer), params.stop),
+                text=self._text_stream(params.stop),
             )
             for index in range(params.n)
         ]
@@ -169,6 +169,12 @@ class Engine:
             steps_total=self._steps_total,
             last_step_seconds=self._last_step_seconds,
         )
+
+    def _text_stream(self, stops: tuple[str, ...]) -> TextStream:
+        if self.tokenizer is None:
+            return TextStream(None)
+        # The answer continues the prompt, so a space at its beginning is part of it.
+        return TextStream(IncrementalDetokenizer(self.tokenizer, continues=True), stops)
 
     def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Exception | None]:
         """Return for each chunk its sample, the exception it caused, or None where it does not reach the last

@@ -14,13 +14,13 @@ class EngineSettings(Section):
     """Where the model runs; `auto` takes CUDA when a GPU is there."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of weights and cache; `auto`: bfloat16 on CUDA and on CPUs with AMX or AVX-512 BF16, else float32."""
+    """Type of weights and cache; `auto`: bfloat16 where the device multiplies it natively, else float32."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of one matrix product; unset leaves torch's own choice."""
 
     max_context: Annotated[int, Field(ge=2)] | None = None
-    """Most tokens of a sequence, prompt and answer together; unset, or above it, the model's own limit holds."""
+    """Most tokens of a sequence, prompt and answer together; unset: as many as the model has positions."""
 
     max_running: Annotated[int, Field(ge=1, le=4096)] = 64
     """Most sequences that are computed in one step; the others wait."""
@@ -35,7 +35,7 @@ class EngineSettings(Section):
     """Size of the KV cache in blocks of 16 tokens; unset derives it from `cache_bytes`."""
 
     cache_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Size of the KV cache in bytes; unset: what `max_running` full sequences need, within a share of free memory."""
+    """Size of the KV cache in bytes; unset: what `max_running` full sequences need, if memory allows."""
 
     stall_seconds: Annotated[float, Field(gt=0)] = 10.0
     """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""

@@ -1,0 +1,44 @@
+"""Small parts that several test files use."""
+
+from byollm.engine import Engine, Output
+from byollm.engine.request import Request
+from byollm.engine.sampling_params import SamplingParams
+from byollm.engine.text_stream import TextStream
+
+
+def make_request(
+    name: str = "a", prompt: int | list[int] = 4, max_tokens: int = 8, seed: int = 0, **params: object
+) -> Request:
+    """A sequence with a prompt of given tokens, or of that many tokens."""
+    tokens = list(range(prompt)) if isinstance(prompt, int) else list(prompt)
+    return Request(
+        request_id=name,
+        index=0,
+        tokens=tokens,
+        prompt_length=len(tokens),
+        params=SamplingParams(max_tokens=max_tokens, **params),  # type: ignore[arg-type]
+        seed=seed,
+        max_tokens=max_tokens,
+        text=TextStream(None),
+    )
+
+
+def run(engine: Engine, check: bool = True) -> dict[tuple[str, int], Output]:
+    """Step until all is done; returns the increments of each sequence merged into one."""
+    merged: dict[tuple[str, int], Output] = {}
+    while engine.has_unfinished():
+        collect(merged, engine.step())
+        if check:
+            engine.scheduler.check_invariants()
+    return merged
+
+
+def collect(merged: dict[tuple[str, int], Output], outputs: list[Output]) -> None:
+    """Merge increments into those before them."""
+    for output in outputs:
+        key = (output.request_id, output.index)
+        if key in merged:
+            assert merged[key].finish_reason is None, "an increment after the last one"
+            merged[key].merge(output)
+        else:
+            merged[key] = output
