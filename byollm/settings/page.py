@@ -11,9 +11,9 @@ class PageSettings(Section):
     """The web page."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. The default can be reached from this machine only; `0.0.0.0` opens it to the network."""
+    """Address to listen on. The default is for this machine only; `0.0.0.0` opens the page to the network."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
-    """Port to listen on; if it is taken and was not asked for on the command line, the next free one. 0 takes any."""
+    """Port to listen on; if taken, the next free one, unless the command line asked for it. 0 takes any."""
     api: str = "http://127.0.0.1:8080"
     """Base address of the model server that the page speaks to, without `/v1`."""
     examples: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = (

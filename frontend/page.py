@@ -1,0 +1,99 @@
+"""The page: its layout, and which event leads to which handler."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import gradio as gr
+
+from byollm.settings import PageSettings
+from frontend.client import is_loopback
+from frontend.handlers import Handlers
+from frontend.panels import model_panel, settings_panel
+
+ASSETS = Path(__file__).parent / "assets"
+MATHS: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+]
+
+
+def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
+    """Lay the page out. The panels are opened and the theme is toggled by assets/page.js, in the browser."""
+    blocks: gr.Blocks
+    with gr.Blocks(title="byollm", analytics_enabled=False, fill_width=True) as blocks:
+        with gr.Row(elem_id="head"):
+            gr.HTML(_asset("wordmark.html"), elem_id="brand", js_on_load=None)
+            chip = gr.HTML(elem_id="status", js_on_load=None)
+            new = gr.Button("New chat", elem_id="new-chat", size="sm")
+            gr.Button("Model", elem_id="open-model", size="sm")
+            gr.Button("Settings", elem_id="open-settings", size="sm")
+            gr.Button("Theme", elem_id="toggle-theme", size="sm")
+        banner = gr.HTML(elem_id="banner", js_on_load=None)
+        with gr.Column(elem_id="main"):
+            chat = gr.Chatbot(
+                elem_id="chat",
+                label="Conversation",
+                show_label=False,
+                height="100%",
+                layout="bubble",
+                buttons=["copy"],
+                placeholder=welcome(settings.api),
+                examples=[{"text": example} for example in settings.examples],
+                latex_delimiters=MATHS,
+                sanitize_html=True,
+                allow_tags=False,
+                editable="user",
+                feedback_options=None,
+                allow_file_downloads=False,
+            )
+            composer = gr.Textbox(
+                elem_id="composer",
+                label="Message",
+                show_label=False,
+                placeholder="Ask something",
+                lines=1,
+                max_lines=8,
+                autofocus=True,
+                submit_btn=True,
+            )
+            gr.HTML(_asset("hint.html"), elem_id="hint", js_on_load=None)
+        controls = settings_panel(settings)
+        facts, card = model_panel()
+        left_out = gr.State(None)
+        shown = gr.State(None)
+
+        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        said = [chat, composer, left_out]
+        for asking in (
+            composer.submit(handlers.ask, [composer, chat], [chat, composer], queue=False, **quick),
+            chat.example_select(handlers.ask_example, chat, chat, queue=False, **quick),
+            chat.retry(handlers.ask_again, chat, chat, queue=False, **quick),
+            chat.edit(handlers.ask_edited, [chat, left_out], [chat, left_out], queue=False, **quick),
+            chat.option_select(handlers.ask_shorter, chat, [chat, left_out], queue=False, **quick),
+        ):
+            asking.then(
+                handlers.answer, [chat, left_out, *controls.all()], said, concurrency_limit=None, **quick
+            )
+        composer.stop(handlers.stop, queue=False, **quick)
+        chat.undo(handlers.undo, [chat, left_out], said, queue=False, **quick)
+        new.click(handlers.clear, None, said, queue=False, **quick)
+
+        status = [banner, chip, facts, card, controls.max_tokens, shown]
+        blocks.load(handlers.look, shown, status, queue=False, **quick)
+        gr.Timer(settings.poll_seconds).tick(handlers.look, shown, status, queue=False, **quick)
+    return blocks
+
+
+def welcome(api: str) -> str:
+    """Greet, and say where what is written goes."""
+    host = urlsplit(api).hostname or ""
+    where = "on this machine; what you write stays here"
+    if not is_loopback(host):
+        where = f"at {host}; what you write goes there"
+    return f"## What would you like to know?\n\nThe model runs {where}."
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")

@@ -1,0 +1,120 @@
+"""The two panels that slide in from the side: the settings, and the model's card."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from byollm.settings import PageSettings
+from frontend.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components whose values go into a request."""
+
+    system: gr.Textbox
+    max_tokens: gr.Slider
+    sampling: list[gr.Slider | gr.Number]
+    """In the order of the fields of `Sampling`."""
+
+    def all(self) -> list[gr.Textbox | gr.Slider | gr.Number]:
+        """Return every component, as the inputs of an event; `values` reads them."""
+        return [self.system, *self.sampling]
+
+    @staticmethod
+    def values(system: str | None, *sampling: float | None) -> tuple[str, Sampling]:
+        """Read the values of `all`. A number field that was emptied arrives as None."""
+        return system or "", Sampling(*sampling)  # type: ignore[arg-type]
+
+
+def settings_panel(settings: PageSettings) -> Controls:
+    """Lay out the settings: what people change often on top, the rest folded away."""
+    with gr.Column(elem_id="settings-panel"):
+        gr.HTML(_head("Settings"), js_on_load=None)
+        system = gr.Textbox(
+            settings.system_prompt,
+            label="System prompt",
+            placeholder="How the model should behave, for example: You answer briefly.",
+            lines=3,
+            max_lines=10,
+            elem_id="system-prompt",
+        )
+        temperature = gr.Slider(
+            0,
+            2,
+            settings.temperature,
+            step=0.05,
+            label="Temperature",
+            info="0 always takes the likeliest token",
+        )
+        top_p = gr.Slider(
+            0.05, 1, settings.top_p, step=0.01, label="Top-p", info="Draw from this share of probability"
+        )
+        max_tokens = gr.Slider(
+            1,
+            max(4096, settings.max_tokens),
+            settings.max_tokens,
+            step=1,
+            label="Longest answer",
+            info="In tokens",
+        )
+        with gr.Accordion("More sampling", open=False):
+            top_k = gr.Slider(
+                0, 200, settings.top_k, step=1, label="Top-k", info="Draw from so many tokens; 0 is off"
+            )
+            min_p = gr.Slider(
+                0,
+                1,
+                settings.min_p,
+                step=0.01,
+                label="Min-p",
+                info="Drop what is this much less likely than the best",
+            )
+            seed = gr.Number(
+                None,
+                label="Seed",
+                precision=0,
+                minimum=0,
+                info="The same seed draws the same answer; empty is random",
+            )
+        with gr.Accordion("Penalties", open=False):
+            repetition = gr.Slider(
+                1,
+                2,
+                settings.repetition_penalty,
+                step=0.01,
+                label="Repetition",
+                info="Of all that came before; 1 is off",
+            )
+            presence = gr.Slider(
+                -2, 2, 0, step=0.05, label="Presence", info="Of tokens already in the answer"
+            )
+            frequency = gr.Slider(
+                -2, 2, 0, step=0.05, label="Frequency", info="Of tokens, each time they came"
+            )
+    sampling: list[gr.Slider | gr.Number] = [
+        temperature,
+        top_p,
+        max_tokens,
+        top_k,
+        min_p,
+        seed,
+        repetition,
+        presence,
+        frequency,
+    ]
+    return Controls(system, max_tokens, sampling)
+
+
+def model_panel() -> tuple[gr.HTML, gr.Markdown]:
+    """Lay out the model's card: facts, then the text that lies beside the weights."""
+    with gr.Column(elem_id="model-panel"):
+        gr.HTML(_head("Model"), js_on_load=None)
+        facts = gr.HTML(elem_id="facts", js_on_load=None)
+        card = gr.Markdown(elem_id="card", sanitize_html=True)
+    return facts, card
+
+
+def _head(title: str) -> str:
+    close = f'<button type="button" aria-label="Close {title.lower()}">&times;</button>'
+    return f'<div class="panel-head"><h2>{title}</h2>{close}</div>'
