@@ -1,5 +1,6 @@
 """The HTTP server in front of the engine."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +16,8 @@ class ServerSettings(Section):
     another site's page, are refused; a container listens on 0.0.0.0."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """The port to listen on; 0 takes a free one."""
+    model: Path | None = None
+    """The model directory, in Hugging Face's layout; by default the one that the repository carries."""
     model_name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The name that clients ask for; by default that of the model's directory."""
     max_requests: Annotated[int, Field(ge=1)] = 256
@@ -29,7 +32,7 @@ class ServerSettings(Section):
     """How long a streamed answer may take; SageMaker streams for at most 8 minutes."""
     keep_alive_s: Annotated[float, Field(gt=0)] = 10.0
     """A stream that has sent nothing for this long sends a comment, so that no proxy takes it for dead."""
-    drain_s: Annotated[float, Field(ge=0, le=22)] = 20.0
+    drain_s: Annotated[float, Field(ge=0, le=20)] = 20.0
     """After SIGTERM, how long running requests may take to finish; the process is gone within 25 s."""
     access_log: bool = False
     """Write a line to standard error for each request."""

@@ -1,0 +1,29 @@
+"""`byollm serve`: the OpenAI API over a model directory."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[
+        Path | None, typer.Option(help="Model directory; by default the one in the repository.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="The port; 0 takes a free one.", envvar="SAGEMAKER_BIND_TO_PORT", show_envvar=False
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The address; others than this machine need 0.0.0.0.")
+    ] = None,
+    env: Annotated[str, typer.Option("--env", "-e", help="The environment: config/<env>.yaml.")] = "dev",
+) -> None:
+    """Serve a model over OpenAI's protocol, until Ctrl-C or SIGTERM."""
+    from byollm.server import serve as serve_model
+    from byollm.settings import load_settings
+
+    settings = load_settings(env)
+    serve_model(settings.server.override(model=model, host=host, port=port), settings.engine, typer.echo)

@@ -1,0 +1,61 @@
+"""What every generating route answers with: choices gathered as they grow, and their cost in tokens."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from byollm.engine import Output, TokenLogprobs
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer, gathered from its increments."""
+
+    text: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish_reason: str | None = None
+    completion_tokens: int = 0
+
+    def add(self, output: Output) -> None:
+        """Take in an increment."""
+        self.text.append(output.text)
+        if output.logprobs is not None:
+            self.logprobs += output.logprobs
+        self.finish_reason = output.finish_reason
+        self.completion_tokens = output.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written. A prompt counts once, however many answers it gets."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def to_json(self) -> dict[str, int]:
+        """OpenAI's `usage` object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+class Format(Protocol):
+    """How a route writes its answer, whole or as a stream of server-sent events."""
+
+    def opening(self) -> bytes:
+        """The events before the first text."""
+
+    def events(self, choice: int, output: Output) -> bytes:
+        """The events for an increment of a choice; empty when it has nothing to show."""
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last text."""
+
+    def whole(self, choices: list[Choice], usage: Usage) -> bytes:
+        """The answer in one piece."""
+
+
+def event(data: bytes) -> bytes:
+    """A server-sent event (WHATWG HTML, section 9.2) with `data` on its one line."""
+    return b"data: " + data + b"\n\n"

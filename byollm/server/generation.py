@@ -1,0 +1,178 @@
+"""Runs a generating request through the engine, and answers whole or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from byollm.engine import Output, SamplingParams
+from byollm.engine.errors import AdmissionError, EngineClosedError, QueueFullError, SamplingParamsError
+from byollm.server.answers import Choice, Format, Usage
+from byollm.server.errors import ApiError, internal_error
+from byollm.server.metrics import RequestTimer
+from byollm.server.model import Model
+from byollm.server.service import Service, shutting_down
+from byollm.server.streams import ClientGoneError, EventStream, send_json, unless_disconnected
+
+if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is loaded
+    from byollm.engine import OutputStream
+
+log = logging.getLogger(__name__)
+
+FAILURES = {429: "overloaded", 503: "overloaded", 504: "timeout", 500: "error"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request in the engine's terms.
+
+    Attributes:
+        prompts: token ids; each prompt gets `params.n` answers, numbered in order.
+        params: how to sample.
+        format: how to write the answer.
+    """
+
+    prompts: list[list[int]]
+    params: SamplingParams
+    format: Format
+
+
+class Generation(Response):
+    """The response that generates as it is sent.
+
+    Args:
+        service: admits the request and lends the engine.
+        prepare: tokenises and checks the request once it is admitted.
+        stream: answer with server-sent events.
+    """
+
+    def __init__(self, service: Service, prepare: Callable[[Model], Awaitable[Job]], stream: bool) -> None:
+        super().__init__()
+        self._service = service
+        self._prepare = prepare
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate and send, as an ASGI application."""
+        try:
+            with self._service.admission() as model:
+                answer = (
+                    self._answer_as_stream(model, send) if self._stream else self._answer_whole(model, send)
+                )
+                await unless_disconnected(receive, answer)
+        except ClientGoneError:
+            self._service.metrics.failed("disconnected")
+
+    async def _answer_whole(self, model: Model, send: Send) -> None:
+        limit = self._service.settings.request_timeout_s
+        choices: list[Choice] = []
+
+        async def take(choice: int, output: Output) -> None:
+            choices[choice].add(output)
+
+        try:
+            async with asyncio.timeout(limit):
+                job = await self._prepare(model)
+                choices += [Choice() for _ in range(len(job.prompts) * job.params.n)]
+                usage = await self._run(model, job, take)
+        except Exception as error:
+            raise self._failed(error, limit) from None
+        await send_json(send, job.format.whole(choices, usage))
+
+    async def _answer_as_stream(self, model: Model, send: Send) -> None:
+        settings = self._service.settings
+        async with EventStream(send, settings.keep_alive_s) as stream:
+            opening: list[bytes] = []
+
+            async def take(choice: int, output: Output) -> None:
+                events = job.format.events(choice, output)
+                if events:
+                    await stream.write((opening.pop() + events) if opening else events)
+
+            try:
+                async with asyncio.timeout(settings.stream_timeout_s):
+                    job = await self._prepare(model)
+                    opening.append(job.format.opening())
+                    usage = await self._run(model, job, take)
+                    await stream.write(b"".join(opening) + job.format.closing(usage), last=True)
+            except Exception as error:
+                told = self._failed(error, settings.stream_timeout_s)
+                if not stream.started:
+                    raise told from None
+                await stream.fail(told)
+
+    async def _run(self, model: Model, job: Job, take: Callable[[int, Output], Awaitable[None]]) -> Usage:
+        """Generate every choice, handing each increment to `take`; choices advance side by side."""
+        metrics = self._service.metrics
+        completion_tokens = [0] * (len(job.prompts) * job.params.n)
+        timer = RequestTimer(metrics, len(completion_tokens))
+
+        async def follow(first_choice: int, stream: OutputStream) -> None:
+            async with aclosing(stream) as outputs:
+                async for output in outputs:
+                    if output.finish_reason in ("abort", "error"):
+                        raise cut_off(output)
+                    choice = first_choice + output.index
+                    completion_tokens[choice] = output.completion_tokens
+                    timer.output(choice, output)
+                    if output.finish_reason is not None:
+                        metrics.finished(output.finish_reason)
+                    await take(choice, output)
+
+        streams = [model.engine.generate(prompt, job.params) for prompt in job.prompts]
+        if len(streams) == 1:
+            await follow(0, streams[0])
+        else:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number, stream in enumerate(streams):
+                        group.create_task(follow(number * job.params.n, stream))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        usage = Usage(sum(map(len, job.prompts)), sum(completion_tokens))
+        timer.end(usage.prompt_tokens, usage.completion_tokens)
+        return usage
+
+    def _failed(self, error: Exception, limit_s: float) -> ApiError:
+        if isinstance(error, TimeoutError):
+            told = ApiError(
+                504,
+                f"The answer was not complete within {limit_s:g} s. Ask for fewer tokens.",
+                code="timeout",
+            )
+        else:
+            told = tell(error)
+        self._service.metrics.failed(FAILURES.get(told.status, "refused"))
+        return told
+
+
+def cut_off(output: Output) -> ApiError:
+    """The error for an answer that the engine gave up."""
+    if output.finish_reason == "abort":
+        return shutting_down()
+    log.error("the engine failed on request %s: %s", output.request_id, output.error)
+    return internal_error()
+
+
+def tell(error: Exception) -> ApiError:
+    """What the client is told of an error; an unexpected one is logged, and told without its inside."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, QueueFullError):
+        return ApiError(429, str(error), code="queue_full", retry_after=1)
+    if isinstance(error, AdmissionError):
+        code = "context_length_exceeded" if error.param in ("prompt", "max_tokens") else "invalid_value"
+        return ApiError(400, str(error), param=error.param, code=code)
+    if isinstance(error, SamplingParamsError):
+        return ApiError(400, str(error), param=error.param, code="invalid_value")
+    if isinstance(error, EngineClosedError):
+        return shutting_down()
+    log.error("a request failed", exc_info=error)
+    return internal_error()

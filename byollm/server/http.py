@@ -1,0 +1,68 @@
+"""Uvicorn's HTTP protocol with bounds on a request's head, and errors in the one shape of this server."""
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from byollm.server.errors import ApiError
+
+MOST_HEAD_BYTES = 2**16
+HEAD_S = 30.0
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. A head that is too long, comes too slowly or is no HTTP ends it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._head_bytes = 0
+        self._in_head = True
+        self._clock = self.loop.call_later(HEAD_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._clock.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._clock.cancel()
+        self._clock = self.loop.call_later(HEAD_S, self.transport.close)
+        self._head_bytes = 0
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is there; its body has bounds of its own."""
+        self._clock.cancel()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless the head has grown too long."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._refuse(
+                    ApiError(
+                        431,
+                        f"The request's headers are longer than {MOST_HEAD_BYTES} bytes.",
+                        code="too_large",
+                    )
+                )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._refuse(ApiError(400, msg, code="invalid_http"))
+
+    def _refuse(self, error: ApiError) -> None:
+        body = error.body()
+        self.transport.write(
+            STATUS_LINE[error.status]
+            + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            + body
+        )
+        self.transport.close()

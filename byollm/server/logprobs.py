@@ -1,0 +1,73 @@
+"""OpenAI's two ways of writing log-probabilities."""
+
+import codecs
+from typing import Any, Protocol
+
+from byollm.engine import TokenLogprobs
+
+LEAST_LOGPROB = -9999.0  # how OpenAI writes what JSON cannot, minus infinity
+
+
+class Vocabulary(Protocol):
+    """What the bytes of a token are."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token; they may be a part of a character."""
+
+
+def chat_logprobs(entries: list[TokenLogprobs], vocabulary: Vocabulary) -> dict[str, Any]:
+    """The `logprobs` of a chat choice: one entry a token."""
+    content = []
+    for entry in entries:
+        top = [_chat_entry(token_id, logprob, vocabulary) for token_id, logprob in entry.top]
+        content.append(_chat_entry(entry.token_id, entry.logprob, vocabulary) | {"top_logprobs": top})
+    return {"content": content, "refusal": None}
+
+
+def _chat_entry(token_id: int, logprob: float, vocabulary: Vocabulary) -> dict[str, Any]:
+    data = vocabulary.token_bytes(token_id)
+    return {
+        "token": data.decode(errors="replace"),
+        "logprob": max(logprob, LEAST_LOGPROB),
+        "bytes": list(data),
+    }
+
+
+class CompletionLogprobs:
+    """Writes the `logprobs` of one completion choice: lists with one entry a token.
+
+    Args:
+        vocabulary: knows the bytes of tokens.
+        offset: where the first token's text begins.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, offset: int = 0) -> None:
+        self._vocabulary = vocabulary
+        self._offset = offset
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(self, entries: list[TokenLogprobs]) -> dict[str, Any]:
+        """The object for the next tokens."""
+        offsets = []
+        for entry in entries:
+            offsets.append(self._offset)
+            self._offset += len(self._decoder.decode(self._vocabulary.token_bytes(entry.token_id)))
+        return {
+            "text_offset": offsets,
+            "token_logprobs": [max(entry.logprob, LEAST_LOGPROB) for entry in entries],
+            "tokens": [self._name(entry.token_id) for entry in entries],
+            "top_logprobs": [self._alternatives(entry) for entry in entries],
+        }
+
+    def _alternatives(self, entry: TokenLogprobs) -> dict[str, float]:
+        chosen = (entry.token_id, entry.logprob)
+        both = [*entry.top, *([] if chosen[0] in (token_id for token_id, _ in entry.top) else [chosen])]
+        return {self._name(token_id): max(logprob, LEAST_LOGPROB) for token_id, logprob in both}
+
+    def _name(self, token_id: int) -> str:
+        """The token's text, or its bytes written out when they are no whole characters, as OpenAI does."""
+        data = self._vocabulary.token_bytes(token_id)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

@@ -1,0 +1,59 @@
+"""The model being served: the engine, and what the routes have to know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from byollm.server.errors import ServerError
+
+if TYPE_CHECKING:  # these bring torch, and the socket is to listen before that is loaded
+    from pathlib import Path
+
+    from byollm.engine import AsyncEngine
+    from byollm.modeling import DecoderConfig, Tokenizer
+    from byollm.settings.engine import EngineSettings
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model and the engine that runs it.
+
+    Attributes:
+        engine: not yet started.
+        tokenizer: the model's own.
+        config: its shape.
+        max_context: most tokens of prompt and answer together.
+        dtype: the type of its weights, such as `float32`.
+        device: where it runs, such as `cpu`.
+    """
+
+    engine: AsyncEngine
+    tokenizer: Tokenizer
+    config: DecoderConfig
+    max_context: int
+    dtype: str
+    device: str
+
+
+def load_model(directory: Path, settings: EngineSettings) -> Model:
+    """Load a model directory in Hugging Face's layout.
+
+    Raises:
+        ByollmError: the directory, the settings or the machine do not allow it; the message says which.
+    """
+    from byollm.engine import AsyncEngine, Engine
+
+    engine = Engine.load(directory, settings)
+    if engine.tokenizer is None:
+        raise ServerError(f"{directory} has no tokenizer: save one beside the weights")
+    decoder = engine.runner.decoder
+    weight = decoder.head_weight
+    return Model(
+        engine=AsyncEngine(engine, settings.stall_seconds),
+        tokenizer=engine.tokenizer,
+        config=decoder.config,
+        max_context=engine.max_context,
+        dtype=str(weight.dtype).removeprefix("torch."),
+        device=str(weight.device),
+    )

@@ -1,0 +1,155 @@
+"""OpenAI's routes, vLLM's `/tokenize` and `/detokenize`, and SageMaker's `/invocations`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import FailFast, Field, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from byollm.server.chat import ChatFormat, ChatRequest, Conversation
+from byollm.server.completions import CompletionFormat, CompletionRequest
+from byollm.server.errors import ApiError
+from byollm.server.generation import Generation, Job
+from byollm.server.model import Model
+from byollm.server.parameters import Parameters, broken_rule, unsupported
+from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
+from byollm.server.replies import json_response, read_body
+from byollm.server.service import Service
+
+
+class TokenizeRequest(Parameters):
+    """The body of `POST /tokenize`: a text or a conversation."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Conversation = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        if (self.prompt is None) != bool(self.messages):
+            raise broken_rule("prompt", "Give either 'prompt' or 'messages'.")
+        return self
+
+
+class DetokenizeRequest(Parameters):
+    """The body of `POST /detokenize`."""
+
+    model: str | None = None
+    tokens: Annotated[list[Annotated[int, Field(ge=0)]], FailFast(), Field(max_length=2**20)]
+
+
+class OpenAIRoutes:
+    """The handlers.
+
+    Args:
+        service: what all routes share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def chat_completions(self, request: Request) -> Response:
+        """OpenAI's chat completions."""
+        return self._chat(await read_body(request, self._service.settings))
+
+    async def completions(self, request: Request) -> Response:
+        """OpenAI's text completions."""
+        return self._complete(await read_body(request, self._service.settings))
+
+    async def invocations(self, request: Request) -> Response:
+        """SageMaker's one route: a chat body has `messages`, a completion body `prompt`."""
+        body = {"model": self._service.model_name} | await read_body(request, self._service.settings)
+        kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
+        if len(kinds) != 1:
+            raise ApiError(
+                400,
+                "Give exactly one of 'messages' (a chat) and 'prompt' (a text to complete)"
+                + (f", not {' and '.join(map(repr, kinds))} together." if kinds else "."),
+                param=kinds[-1] if kinds else "messages",
+                code="invalid_value" if kinds else "missing_required_parameter",
+            )
+        if kinds == ["input"]:
+            raise unsupported("input", "It asks for embeddings, which this server does not support yet.")
+        return self._chat(body) if kinds == ["messages"] else self._complete(body)
+
+    def _chat(self, body: Mapping[str, Any]) -> Response:
+        asked = ChatRequest.parse(body)
+        self._service.check_model(asked.model)
+
+        async def prepare(model: Model) -> Job:
+            prompt = await encode_chat(model, asked.messages)
+            check_fits(len(prompt), asked.limit, model.max_context, "messages")
+            return Job([prompt], asked.sampling_params(), ChatFormat(asked, model.tokenizer))
+
+        return Generation(self._service, prepare, asked.stream)
+
+    def _complete(self, body: Mapping[str, Any]) -> Response:
+        asked = CompletionRequest.parse(body)
+        self._service.check_model(asked.model)
+        most = self._service.settings.max_choices
+        if len(asked.prompts) * asked.n > most:
+            raise ApiError(
+                400,
+                f"{len(asked.prompts)} prompts with n={asked.n} ask for more than {most} answers.",
+                param="prompt",
+                code="invalid_value",
+            )
+
+        async def prepare(model: Model) -> Job:
+            prompts, echoes = [], []
+            for given in asked.prompts:
+                tokens = await encode_prompt(model, given)
+                check_fits(len(tokens), asked.max_tokens, model.max_context, "prompt")
+                prompts.append(tokens)
+                if asked.echo:
+                    text = (
+                        given if isinstance(given, str) else model.tokenizer.decode(given, skip_special=False)
+                    )
+                    echoes += [text] * asked.n
+            return Job(prompts, asked.sampling_params(), CompletionFormat(asked, model.tokenizer, echoes))
+
+        return Generation(self._service, prepare, asked.stream)
+
+    async def models(self, request: Request) -> Response:
+        """The model served here."""
+        return json_response({"object": "list", "data": [self._model_object()]})
+
+    async def model(self, request: Request) -> Response:
+        """The model served here, asked for by its name."""
+        self._service.check_model(request.path_params["model"])
+        return json_response(self._model_object())
+
+    def _model_object(self) -> dict[str, Any]:
+        return {
+            "id": self._service.model_name,
+            "object": "model",
+            "created": self._service.created,
+            "owned_by": "byollm",
+            "max_model_len": self._service.model.max_context,
+        }
+
+    async def tokenize(self, request: Request) -> Response:
+        """The token ids of a text, or of a conversation up to where the answer begins."""
+        asked = TokenizeRequest.parse(await read_body(request, self._service.settings))
+        self._service.check_model(asked.model or self._service.model_name)
+        model = self._service.model
+        if asked.messages:
+            tokens = await encode_chat(model, asked.messages)
+        else:
+            tokens = await encode(model, asked.prompt or "")
+        return json_response({"count": len(tokens), "max_model_len": model.max_context, "tokens": tokens})
+
+    async def detokenize(self, request: Request) -> Response:
+        """The text of token ids."""
+        asked = DetokenizeRequest.parse(await read_body(request, self._service.settings))
+        self._service.check_model(asked.model or self._service.model_name)
+        tokenizer = self._service.model.tokenizer
+        if asked.tokens and max(asked.tokens) >= tokenizer.vocab_size:
+            raise ApiError(
+                400,
+                f"Invalid value for 'tokens': this model's token ids are below {tokenizer.vocab_size}.",
+                param="tokens",
+                code="invalid_value",
+            )
+        return json_response({"prompt": tokenizer.decode(asked.tokens, skip_special=False)})

@@ -1,0 +1,211 @@
+"""The serving process: its socket, its signals, its end."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+import byollm
+from byollm.server.app import create_app
+from byollm.server.errors import ServerError
+from byollm.server.http import HttpProtocol
+from byollm.server.model import load_model
+from byollm.server.service import Service
+from byollm.settings.engine import EngineSettings
+from byollm.settings.server import ServerSettings
+
+log = logging.getLogger(__name__)
+
+# Load balancers reuse connections that were idle for up to 60 s; one that we close first costs a request.
+KEEP_CONNECTION_S = 75
+# A client that takes nothing for this long is cut off by the kernel, and its request ends.
+STUCK_CLIENT_MS = 120_000
+WATCH_S = 1.0
+MODELS = Path(byollm.__file__).parents[1] / "models"
+# Long enough for a health check to see why, and for error events to go out.
+LAST_WORDS_S = 3.0
+
+
+def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[str], None]) -> None:
+    """Serve a model until a signal comes; then finish what runs.
+
+    Args:
+        server: which model, where and how to listen.
+        engine: how to run the model.
+        announce: called with one line when the model is ready.
+
+    Raises:
+        ByollmError: the model cannot be loaded, the address cannot be had, or the engine died.
+    """
+    model = server.model or bundled_model()
+    check_directory(model)
+    listener = listen(server.host, server.port)
+    configure_logging()
+    name = server.model_name or model.resolve().name
+    service = Service(partial(load_model, model, engine), server, name)
+    config = uvicorn.Config(
+        create_app(service),
+        loop="uvloop",
+        http=HttpProtocol,
+        ws="none",
+        log_config=None,
+        access_log=server.access_log,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_CONNECTION_S,
+        timeout_graceful_shutdown=1,
+    )
+    address = url(listener)
+    log.info("listening on %s, loading %s", address, name)
+    process = Process(config, service, partial(announce, f"byollm: serving {name} at {address}"))
+    process.run(sockets=[listener])
+    failure = service.failure or process.failure
+    if failure is not None:
+        raise failure
+    leave_threads_behind()
+
+
+def bundled_model() -> Path:
+    """The model that the repository carries.
+
+    Raises:
+        ServerError: there is none, as where byollm was installed without the repository.
+    """
+    found = sorted(path.parent for path in MODELS.glob("*/config.json"))
+    if not found:
+        raise ServerError(f"there is no model in {MODELS}: name one with --model")
+    return found[0]
+
+
+def check_directory(model: Path) -> None:
+    """Refuse at once what cannot be a model directory.
+
+    Raises:
+        ServerError: says what was expected.
+    """
+    if not model.is_dir():
+        raise ServerError(f"no model directory {model}: give one in Hugging Face's layout with --model")
+    if not (model / "config.json").is_file():
+        raise ServerError(
+            f"{model} is no model directory: it has no config.json. Expected Hugging Face's layout: "
+            "config.json, *.safetensors and the tokenizer's files"
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address.
+
+    Raises:
+        ServerError: it is taken, not allowed, or not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ServerError(f"cannot listen on host {host!r}: {error.strerror}") from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit these.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_CLIENT_MS)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            remedy = "choose another with --port (0 takes a free one), or stop the program that has it"
+            raise ServerError(f"port {port} on {host} is taken: {remedy}") from None
+        raise ServerError(f"cannot listen on port {port} of {host}: {error.strerror}") from None
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    """The address of a listening socket, as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def configure_logging() -> None:
+    """Log to standard error: what an operator has to know, and requests if asked for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def leave_threads_behind() -> None:
+    """End the process at once if a model is still loading, or an engine's step does not end.
+
+    Python cannot stop a thread; to tear the interpreter down under one that computes would crash it.
+    """
+    if any(thread.name in ("load-model", "byollm-engine") for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
+
+
+class Process(uvicorn.Server):
+    """Uvicorn's server, which after a signal goes on answering until running requests have finished.
+
+    Args:
+        config: uvicorn's.
+        service: what the application serves.
+        announce: called when the model is ready.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.failure: ServerError | None = None
+        self._service = service
+        self._announce = announce
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._told_to_stop = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the listeners, then watch over the engine."""
+        await super().startup(sockets=sockets)
+        self._loop = asyncio.get_running_loop()
+        self._tasks.append(self._loop.create_task(self._watch()))
+        if self._told_to_stop:
+            self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, stop at once at the second.
+
+        Uvicorn's own method is not called: it would have the process die of the signal, with a status that is
+        not 0.
+        """
+        if self._told_to_stop:
+            self.should_exit = self.force_exit = True
+        self._told_to_stop = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_to_drain)
+
+    def _begin_to_drain(self) -> None:
+        assert self._loop is not None
+        self._tasks.append(self._loop.create_task(self._drain()))
+
+    async def _drain(self) -> None:
+        log.info("stopping; a second signal stops at once")
+        await self._service.drain()
+        self.should_exit = True
+
+    async def _watch(self) -> None:
+        """Announce the model, then see that its engine lives; a dead one ends the process, to be replaced."""
+        await self._service.settled()
+        if self._service.failure is None:
+            self._announce()
+        while self._service.status != "failed":
+            await asyncio.sleep(WATCH_S)
+        if self._service.failure is None:
+            self.failure = ServerError("the engine died or is wedged: its log above has the details")
+            await asyncio.sleep(LAST_WORDS_S)
+        self.should_exit = True

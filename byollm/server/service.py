@@ -1,0 +1,169 @@
+"""What all routes share: the engine once it is loaded, and whether work is admitted."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from byollm.engine import EngineStats
+from byollm.server.errors import ApiError
+from byollm.server.metrics import Metrics
+from byollm.server.model import Model
+from byollm.settings.server import ServerSettings
+
+log = logging.getLogger(__name__)
+
+STOP_S = 1.0  # how long the engine may take to end what still runs
+
+Status = Literal["loading", "ready", "draining", "failed"]
+
+
+class Service:
+    """Holds the model through its life: loading in the background, ready, draining, stopped.
+
+    Args:
+        load: makes the model; called in a thread of its own, so that the socket answers meanwhile.
+        settings: the server's settings.
+        model_name: the name that clients ask for.
+    """
+
+    def __init__(self, load: Callable[[], Model], settings: ServerSettings, model_name: str) -> None:
+        self.settings = settings
+        self.model_name = model_name
+        self.created = int(time.time())
+        self.metrics = Metrics(model_name, self.stats)
+        self.draining = False
+        self.failure: BaseException | None = None
+        self._load = load
+        self._model: Model | None = None
+        self._active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._settled = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to load the model. Call it in the event loop."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._load_in_thread, args=(loop,), name="load-model", daemon=True).start()
+
+    def _load_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        model, failure = None, None
+        try:
+            model = self._load()
+        except BaseException as error:  # whatever it is, the event loop has to hear of it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server stopped while it loaded
+            loop.call_soon_threadsafe(self._loaded, model, failure)
+
+    def _loaded(self, model: Model | None, failure: BaseException | None) -> None:
+        self._model, self.failure = model, failure
+        if model is not None:
+            model.engine.start()
+        self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until the model is loaded, or has failed to load: see `failure`."""
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Stop the engine, if there is one."""
+        if self._model is not None:
+            await asyncio.to_thread(self._model.engine.stop, STOP_S)
+
+    @property
+    def status(self) -> Status:
+        """Where it is in its life."""
+        if self.failure is not None:
+            return "failed"
+        if self._model is None:
+            return "draining" if self.draining else "loading"
+        if not self._model.engine.healthy:
+            return "failed"
+        return "draining" if self.draining else "ready"
+
+    def stats(self) -> EngineStats | None:
+        """The engine's counters, once there is an engine."""
+        return None if self._model is None else self._model.engine.stats()
+
+    @property
+    def model(self) -> Model:
+        """The model and its engine.
+
+        Raises:
+            ApiError: 503, the model is still loading, or the engine has died.
+        """
+        status = self.status
+        if status == "failed":
+            raise ApiError(503, "The engine has failed; the server is about to stop.", code="engine_failed")
+        if self._model is None:
+            raise ApiError(
+                503, "The model is still loading. Try again soon.", code="model_loading", retry_after=2
+            )
+        return self._model
+
+    def check_model(self, name: str) -> None:
+        """Refuse a model that is not served here.
+
+        Raises:
+            ApiError: 404.
+        """
+        if name != self.model_name:
+            raise ApiError(
+                404,
+                f"The model '{name[:256]}' does not exist. This server serves '{self.model_name}'.",
+                param="model",
+                code="model_not_found",
+            )
+
+    @contextmanager
+    def admission(self) -> Iterator[Model]:
+        """Hold a place among the generating requests.
+
+        Raises:
+            ApiError: 503 while loading, draining or broken; 429 when all places are taken.
+        """
+        if self.draining:
+            raise shutting_down()
+        model = self.model
+        if self._active >= self.settings.max_requests:
+            raise ApiError(
+                429,
+                f"The server holds {self._active} requests, as many as it may. Try again soon.",
+                code="queue_full",
+                retry_after=1,
+            )
+        self._active += 1
+        self._idle.clear()
+        try:
+            yield model
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Admit nothing more; return when all requests have finished, or were told that they are cut off."""
+        self.draining = True
+        if await self._finished_within(self.settings.drain_s):
+            return
+        log.warning(
+            "%d requests did not finish within %g s and are cut off", self._active, self.settings.drain_s
+        )
+        await self.stop()
+        await self._finished_within(STOP_S)
+
+    async def _finished_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def shutting_down() -> ApiError:
+    """The error for work that comes, or is still unfinished, when the server stops."""
+    return ApiError(503, "The server is shutting down. Try again.", code="shutting_down", retry_after=5)
