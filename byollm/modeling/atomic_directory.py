@@ -11,12 +11,14 @@ from pathlib import Path
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Give a new, empty directory to fill; when the block ends well, it takes the place of `target`.
 
-    Everything is on the disk before it is renamed. A block that fails leaves `target` as it was.
+    Everything is on the disk before it is renamed. A block that fails leaves `target` as it was, and so does a
+    process that is killed; what it leaves beside `target` goes at the next call. One writer at a time.
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new-{os.getpid()}")
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():  # killed between the two renames below
+        old.rename(target)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir()

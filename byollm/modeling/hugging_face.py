@@ -4,6 +4,7 @@ The defaults here are those of the configuration classes in transformers: a key 
 value that transformers would give it. Sizes have no such default: a file must say them.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ ARCHITECTURES = {
     "stablelm": "StableLmForCausalLM",
     "gpt2": "GPT2LMHeadModel",
 }
+KV_HEADS = {"qwen3": 32, "qwen2": 32, "mistral": 8, "stablelm": 32}
 TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
 
 
@@ -31,7 +33,7 @@ def read_config(hf: Mapping[str, Any]) -> dict[str, Any]:
         ModelConfigError: the model type or a feature is not supported, or a key is missing.
     """
     family = hf.get("model_type")
-    if family not in ARCHITECTURES:
+    if not isinstance(family, str) or family not in ARCHITECTURES:
         raise ModelConfigError(f"model_type is {family!r}; supported: {', '.join(ARCHITECTURES)}")
     if hf.get("quantization_config"):
         raise ModelConfigError("quantization_config is set; use the unquantised checkpoint of this model")
@@ -57,12 +59,11 @@ def _read_rotary_family(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
     hidden, heads, layers = (
         _size(hf, key) for key in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
-    kv_heads = hf.get("num_key_value_heads")
-    head_dim = hf.get("head_dim") or (128 if family == "qwen3" and "head_dim" not in hf else hidden // heads)
-    if family == "stablelm":
-        head_dim = hidden // heads
-    rope = _rope(hf)
-    partial = rope.get("partial_rotary_factor", 0.25 if family == "stablelm" else 1.0)
+    head_dim = hidden // heads
+    if family != "stablelm":
+        head_dim = _size(hf, "head_dim", 128 if family == "qwen3" else head_dim)
+    rope = _rope(family, hf)
+    partial = _number(rope, "partial_rotary_factor")
     attention_bias = bool(hf.get("attention_bias", False)) and family in ("qwen3", "llama")
     layer_norm = family == "stablelm"
     sliding_layers = _sliding_layers(family, hf, layers)
@@ -72,23 +73,23 @@ def _read_rotary_family(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_size": hidden,
         "layers": layers,
         "heads": heads,
-        "kv_heads": heads if kv_heads is None else kv_heads,
+        "kv_heads": _size(hf, "num_key_value_heads", KV_HEADS.get(family, heads)),
         "head_dim": head_dim,
         "intermediate_size": _size(hf, "intermediate_size"),
         "max_positions": _size(hf, "max_position_embeddings"),
         "norm": "layer" if layer_norm else "rms",
-        "norm_eps": hf.get("layer_norm_eps", 1e-5) if layer_norm else hf.get("rms_norm_eps", 1e-6),
+        "norm_eps": _number(hf, "layer_norm_eps", 1e-5) if layer_norm else _number(hf, "rms_norm_eps", 1e-6),
         "norm_bias": layer_norm,
         "qk_norm": family == "qwen3" or (family == "stablelm" and bool(hf.get("qk_layernorm", False))),
-        "rope_theta": float(rope.get("rope_theta", 10_000.0)),
-        "rotary_dim": int(head_dim * partial) if family == "stablelm" else head_dim,
+        "rope_theta": _number(rope, "rope_theta"),
+        "rotary_dim": int(head_dim * partial),
         "rope_scaling": _rope_scaling(rope, _size(hf, "max_position_embeddings")),
         "qkv_bias": attention_bias
         or family == "qwen2"
         or (family == "stablelm" and bool(hf.get("use_qkv_bias", False))),
         "output_bias": attention_bias,
         "mlp_bias": family == "llama" and bool(hf.get("mlp_bias", False)),
-        "sliding_window": hf.get("sliding_window", 4096) if sliding_layers else None,
+        "sliding_window": _size(hf, "sliding_window", 4096) if sliding_layers else None,
         "sliding_layers": sliding_layers,
         "parallel_residual": family == "stablelm" and bool(hf.get("use_parallel_residual", False)),
         "tie_embeddings": bool(hf.get("tie_word_embeddings", False)),
@@ -98,7 +99,10 @@ def _read_rotary_family(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
 def _write_rotary_family(config: "DecoderConfig") -> dict[str, Any]:
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.family == "stablelm":
-        rope["partial_rotary_factor"] = config.rotary_dim / config.head_dim
+        partial = config.rotary_dim / config.head_dim
+        if int(config.head_dim * partial) < config.rotary_dim:  # readers round down
+            partial = math.nextafter(partial, 1)
+        rope["partial_rotary_factor"] = partial
     if (scaling := config.rope_scaling) is not None:
         rope |= {"rope_type": scaling.kind, "factor": scaling.factor}
         if scaling.kind == "llama3":
@@ -163,10 +167,10 @@ def _read_gpt2(hf: Mapping[str, Any]) -> dict[str, Any]:
         "heads": heads,
         "kv_heads": heads,
         "head_dim": hidden // heads,
-        "intermediate_size": hf.get("n_inner") or 4 * hidden,
+        "intermediate_size": _size(hf, "n_inner", 4 * hidden),
         "max_positions": _size(hf, "n_positions"),
         "norm": "layer",
-        "norm_eps": hf.get("layer_norm_epsilon", 1e-5),
+        "norm_eps": _number(hf, "layer_norm_epsilon", 1e-5),
         "norm_bias": True,
         "qk_norm": False,
         "positions": "learned",
@@ -195,13 +199,21 @@ def _write_gpt2(config: "DecoderConfig") -> dict[str, Any]:
     }
 
 
-def _rope(hf: Mapping[str, Any]) -> dict[str, Any]:
+def _rope(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rotary parameters, whether in the words of transformers 5 or in those of 4."""
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
-    for key in ("rope_theta", "partial_rotary_factor"):
-        if rope.get(key) is None and hf.get(key) is not None:
-            rope[key] = hf[key]
-    return {key: value for key, value in rope.items() if value is not None}
+    given = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
+        raise ModelConfigError(f"rope_parameters is {given!r}; expected one set of values for all layers")
+    usual = {"rope_theta": 10_000.0, "partial_rotary_factor": 0.25 if family == "stablelm" else 1.0}
+    rope = dict(given)
+    for key, default in usual.items():
+        if rope.get(key) is None:
+            rope[key] = default if hf.get(key) is None else hf[key]
+    if family != "stablelm" and rope["partial_rotary_factor"] != 1:
+        raise ModelConfigError(
+            f"partial_rotary_factor is {rope['partial_rotary_factor']!r}; a {family} decoder rotates whole heads"
+        )
+    return rope
 
 
 def _rope_scaling(rope: Mapping[str, Any], max_positions: int) -> RopeScaling | None:
@@ -216,7 +228,7 @@ def _rope_scaling(rope: Mapping[str, Any], max_positions: int) -> RopeScaling | 
             factor=_number(rope, "factor"),
             low_freq_factor=_number(rope, "low_freq_factor"),
             high_freq_factor=_number(rope, "high_freq_factor"),
-            original_max_positions=rope.get("original_max_position_embeddings", max_positions),
+            original_max_positions=_size(rope, "original_max_position_embeddings", max_positions),
         )
     raise ModelConfigError(f"rope scaling {kind!r} is not supported; supported: default, linear, llama3")
 
@@ -225,11 +237,16 @@ def _sliding_layers(family: str, hf: Mapping[str, Any], layers: int) -> tuple[in
     """Return the layers whose attention is limited to the sliding window."""
     if family == "mistral":
         return tuple(range(layers)) if hf.get("sliding_window", 4096) else ()
-    if family not in ("qwen2", "qwen3") or not hf.get("use_sliding_window", False):
+    used = hf.get("use_sliding_window", False) and hf.get("sliding_window", 4096)
+    if family not in ("qwen2", "qwen3") or not used:
         return ()
     if (types := hf.get("layer_types")) is None:
-        return tuple(range(hf.get("max_window_layers", 28), layers))
-    if len(types) != layers or not set(types) <= {"sliding_attention", "full_attention"}:
+        return tuple(range(int(hf.get("max_window_layers", 28)), layers))
+    if (
+        not isinstance(types, list)
+        or len(types) != layers
+        or not set(types) <= {"sliding_attention", "full_attention"}
+    ):
         raise ModelConfigError(
             f"layer_types is {types!r}; expected {layers} of sliding_attention and full_attention"
         )
@@ -248,15 +265,17 @@ def _write_qwen_window(config: "DecoderConfig") -> dict[str, Any]:
     }
 
 
-def _size(hf: Mapping[str, Any], key: str) -> int:
-    value = hf.get(key)
+def _size(values: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = values.get(key)
+    value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelConfigError(f"{key} is {value!r}; expected a whole number of at least 1")
     return value
 
 
-def _number(rope: Mapping[str, Any], key: str) -> float:
-    value = rope.get(key)
-    if not isinstance(value, int | float) or value <= 0:
-        raise ModelConfigError(f"rope scaling: {key} is {value!r}; expected a number above 0")
+def _number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = values.get(key)
+    value = default if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise ModelConfigError(f"{key} is {value!r}; expected a number above 0")
     return float(value)
