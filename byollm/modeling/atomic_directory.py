@@ -11,8 +11,8 @@ from pathlib import Path
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Give a new, empty directory to fill; when the block ends well, it takes the place of `target`.
 
-    Everything is on the disk before it is renamed. A block that fails leaves `target` as it was, and so does a
-    process that is killed; what it leaves beside `target` goes at the next call. One writer at a time.
+    Everything is on the disk before it is renamed. A block that fails leaves `target` as it was, and so does
+    a process that is killed; what it leaves beside `target` goes at the next call. One writer at a time.
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)

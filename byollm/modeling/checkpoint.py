@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from byollm.modeling.atomic_directory import atomic_directory
 from byollm.modeling.config import DecoderConfig
@@ -101,7 +102,8 @@ def save_decoder(
         shard_bytes: the largest size of one file of weights
 
     Raises:
-        CheckpointError: the directory is there and holds no model, or the family cannot express the shape.
+        CheckpointError: the directory is there and holds no model, the disk is full, or the family cannot
+            express the shape.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or _is_foreign(directory)):
@@ -114,13 +116,19 @@ def save_decoder(
     tensors = {s.name: s.pack(parameters) for s in stored_tensors(decoder.config, parameters)}
     special = _special_ids(tokenizer, eos_ids)
     kind = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    with atomic_directory(directory) as fresh:
-        write_weights(tensors, fresh, shard_bytes)
-        _write_json(fresh / CONFIG, config | special | {"dtype": kind})
-        _write_json(fresh / GENERATION_CONFIG, {k: v for k, v in special.items() if v is not None})
-        if tokenizer is not None:
-            tokenizer.save(fresh)
-        _keep_others(directory, fresh, keep_tokenizer=tokenizer is None)
+    try:
+        with atomic_directory(directory) as fresh:
+            write_weights(tensors, fresh, shard_bytes)
+            _write_json(fresh / CONFIG, config | special | {"dtype": kind})
+            _write_json(fresh / GENERATION_CONFIG, {k: v for k, v in special.items() if v is not None})
+            if tokenizer is not None:
+                tokenizer.save(fresh)
+            _keep_others(directory, fresh, keep_tokenizer=tokenizer is None)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{directory}: could not be written ({error}); free some space or check its permissions. "
+            "What was there before is intact"
+        ) from None
 
 
 def _names_in_files(config: DecoderConfig, weights: WeightFiles) -> dict[str, str]:

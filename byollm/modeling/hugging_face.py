@@ -211,7 +211,7 @@ def _rope(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
             rope[key] = default if hf.get(key) is None else hf[key]
     if family != "stablelm" and rope["partial_rotary_factor"] != 1:
         raise ModelConfigError(
-            f"partial_rotary_factor is {rope['partial_rotary_factor']!r}; a {family} decoder rotates whole heads"
+            f"partial_rotary_factor is {rope['partial_rotary_factor']!r}; {family} rotates whole heads"
         )
     return rope
 
