@@ -1,6 +1,26 @@
 """One typed tree of settings, validated before anything is built."""
 
 from byollm.settings.base import Section
+from byollm.settings.data import DataSettings
+from byollm.settings.engine import EngineSettings
 from byollm.settings.errors import ByollmError, SettingsError
+from byollm.settings.load import REPOSITORY, load_settings
+from byollm.settings.page import PageSettings
+from byollm.settings.server import ServerSettings
+from byollm.settings.training import FinetuneSettings, PretrainSettings
+from byollm.settings.tree import Settings
 
-__all__ = ["ByollmError", "Section", "SettingsError"]
+__all__ = [
+    "REPOSITORY",
+    "ByollmError",
+    "DataSettings",
+    "EngineSettings",
+    "FinetuneSettings",
+    "PageSettings",
+    "PretrainSettings",
+    "Section",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+]

@@ -18,8 +18,8 @@ One typed tree. Each layer overrides the one before it:
 1. the defaults below,
 2. `config/base.yaml`, for every environment,
 3. `config/<env>.yaml`, for the environment named by `--env` (`dev` unless told otherwise),
-4. environment variables: `{ENVIRONMENT_PREFIX}SECTION__FIELD`, such as `{ENVIRONMENT_PREFIX}SERVER__PORT=9000`;
-   lists and mappings are written as JSON.
+4. environment variables: `{ENVIRONMENT_PREFIX}SECTION__FIELD`, such as
+   `{ENVIRONMENT_PREFIX}SERVER__PORT=9000`; lists and mappings are written as JSON.
 
 An unknown setting or a value that is not allowed is refused before anything starts, with its path, the value
 and what is allowed. `byollm config show --env dev` prints the result of all layers.
@@ -46,7 +46,9 @@ def _rows(section: type[BaseModel], path: str) -> Iterator[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _rows(annotation, f"{path}.{name}")
             continue
-        default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+        default = (
+            "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+        )
         yield f"| `{path}.{name}` | {_allowed(annotation, field)} | {default} | {_sentence(field)} |"
 
 
@@ -110,5 +112,7 @@ def _plain(value: Any) -> str:
         value = value.model_dump(mode="json")
     if isinstance(value, tuple | list):
         value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
-    text = yaml.safe_dump(str(value) if hasattr(value, "__fspath__") else value, default_flow_style=True, width=10_000)
+    text = yaml.safe_dump(
+        str(value) if hasattr(value, "__fspath__") else value, default_flow_style=True, width=10_000
+    )
     return text.removesuffix("\n").removesuffix("\n...").replace("|", "\\|")

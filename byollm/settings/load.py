@@ -19,7 +19,7 @@ def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
 
     Args:
         env: names the file of the environment, `config/<env>.yaml`.
-        directory: where the files are; by default `config` beneath the working directory, else the checkout's.
+        directory: where the files are; by default `config` in the working directory, else the checkout's.
 
     Raises:
         SettingsError: no such environment, unreadable YAML, or settings that are unknown or not allowed.
@@ -46,9 +46,11 @@ def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
 
     _refuse_unknown_variables()
     try:
-        return Layered(environment=env)
+        return Layered()
     except ValidationError as error:
-        raise SettingsError(f"the settings of environment {env!r} are wrong:\n{explain(error, Settings)}") from None
+        raise SettingsError(
+            f"the settings of environment {env!r} are wrong:\n{explain(error, Settings)}"
+        ) from None
     except yaml.YAMLError as error:
         raise SettingsError(f"the settings of environment {env!r} are not valid YAML: {error}") from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -62,9 +64,11 @@ def _config_directory() -> Path:
 
 def _refuse_unknown_variables() -> None:
     """Refuse a variable that names no section; inside a section, validation does it."""
-    sections = set(Settings.model_fields) - {"environment"}
+    sections = set(Settings.model_fields)
     for name in os.environ:
         if name.upper().startswith(ENVIRONMENT_PREFIX):
             section = name[len(ENVIRONMENT_PREFIX) :].split("__")[0].lower()
             if section not in sections:
-                raise SettingsError(f"{name}: unknown section {section!r}. Allowed: {', '.join(sorted(sections))}")
+                raise SettingsError(
+                    f"{name}: unknown section {section!r}. Allowed: {', '.join(sorted(sections))}"
+                )

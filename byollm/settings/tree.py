@@ -24,8 +24,6 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    environment: str = "dev"
-    """The environment that these settings belong to; chosen on the command line, never in a file."""
     data: DataSettings = DataSettings()
     """Corpora and conversations, and what they are turned into."""
     pretrain: PretrainSettings = PretrainSettings()
