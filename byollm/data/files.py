@@ -6,16 +6,17 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Self, cast
+from typing import IO, Protocol, Self, cast
 
 from byollm.data.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
-XZ_MEMORY = 512 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
+XZ_MEMORY = 256 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
 TAR_HEADER = 2**20  # of an extended header; honest ones hold a long name
 CHUNK = 2**18
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -67,34 +68,40 @@ def members(path: Path, pattern: str, max_bytes: int, advance: Advance) -> Itera
         DataError: the file is damaged, unreadable, or unpacks to more than `max_bytes`.
     """
     name = path.name
+    with _read_errors(str(path)), path.open("rb", buffering=0) as raw:
+        counted = cast(IO[bytes], io.BufferedReader(_Counted(raw, advance), CHUNK))
+        stream, inner = _unpacked(counted, name, str(path), max_bytes)
+        if inner.endswith(".tar"):
+            yield from _tar_members(stream, path, pattern, max_bytes)
+        elif (suffix := _suffix(inner)) is not None:
+            yield Member(name, suffix, stream)
+        else:
+            known = ", ".join((*TEXT_SUFFIXES, *TABLE_SUFFIXES, ".tar"))
+            raise DataError(
+                f"{path}: cannot tell the format from the name. Expected one of {known}, "
+                "each also with .gz or .xz after it."
+            )
+
+
+@contextmanager
+def _read_errors(label: str) -> Iterator[None]:
+    """Turn what reading and unpacking raise into an error with a remedy."""
     try:
-        with path.open("rb", buffering=0) as raw:
-            counted = cast(IO[bytes], io.BufferedReader(_Counted(raw, advance), CHUNK))
-            stream, inner = _unpacked(counted, name, max_bytes)
-            if inner.endswith(".tar"):
-                yield from _tar_members(stream, name, pattern, max_bytes)
-            elif (suffix := _suffix(inner)) is not None:
-                yield Member(name, suffix, stream)
-            else:
-                known = ", ".join((*TEXT_SUFFIXES, *TABLE_SUFFIXES, ".tar"))
-                raise DataError(
-                    f"{path}: cannot tell the format from the name. Expected one of {known}, "
-                    "each also with .gz or .xz after it."
-                )
+        yield
     except (lzma.LZMAError, zlib.error, EOFError, tarfile.TarError, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path}: damaged or not the format its name says ({error or type(error).__name__}). "
+            f"{label}: damaged or not the format its name says ({error or type(error).__name__}). "
             "Fetch or unpack the file again, or take it out of the sources."
         ) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"{label}: cannot be read ({error.strerror or error}).") from error
 
 
-def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) -> Iterator[Member | Skipped]:
+def _tar_members(stream: IO[bytes], path: Path, pattern: str, max_bytes: int) -> Iterator[Member | Skipped]:
     matched = False
     with tarfile.open(fileobj=stream, mode="r|", errorlevel=1, tarinfo=_Header) as tar:
         for info in tar:
-            name = f"{archive}:{info.name}"
+            name = f"{path.name}:{info.name}"
             if info.isdir() or not fnmatchcase(info.name, pattern):
                 continue
             matched = True
@@ -102,7 +109,7 @@ def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) 
             if content is None:
                 yield Skipped(name, "not a regular file (a link, a device or a sparse file)")
                 continue
-            unpacked, inner = _unpacked(content, info.name, max_bytes)
+            unpacked, inner = _unpacked(content, info.name, f"{path}:{info.name}", max_bytes)
             suffix = _suffix(inner)
             if suffix is None:
                 yield Skipped(name, "not a text or table by its name")
@@ -110,7 +117,7 @@ def _tar_members(stream: IO[bytes], archive: str, pattern: str, max_bytes: int) 
                 yield Member(name, suffix, unpacked)
     if not matched:
         raise DataError(
-            f"{archive}: no file in the archive matches {pattern!r}. Correct the source's `members`."
+            f"{path}: no file in the archive matches {pattern!r}. Correct the source's `members`."
         )
 
 
@@ -145,21 +152,21 @@ def _suffix(name: str) -> str | None:
     return suffix if suffix in TEXT_SUFFIXES + TABLE_SUFFIXES else None
 
 
-def _unpacked(stream: IO[bytes], name: str, max_bytes: int) -> tuple[IO[bytes], str]:
+def _unpacked(stream: IO[bytes], name: str, label: str, max_bytes: int) -> tuple[IO[bytes], str]:
     """Undo one compression that the name tells; return the stream and the name without that suffix."""
-    lower = name.lower()
-    if lower.endswith(".tgz"):
-        lower = lower.removesuffix(".tgz") + ".tar.gz"
-    elif lower.endswith(".txz"):
-        lower = lower.removesuffix(".txz") + ".tar.xz"
-    unpacked: io.RawIOBase
-    if lower.endswith(".gz"):
-        unpacked, inner = _Gzip(stream), lower.removesuffix(".gz")
-    elif lower.endswith(".xz"):
-        unpacked, inner = _Xz(stream), lower.removesuffix(".xz")
-    else:
-        return stream, lower
-    return cast(IO[bytes], io.BufferedReader(_Bounded(unpacked, name, max_bytes), CHUNK)), inner
+    inner = name.lower()
+    if inner.endswith((".tgz", ".txz")):
+        inner = f"{inner[:-4]}.tar.{inner[-2:]}"
+    source: _Readable = stream
+    if inner.endswith(".gz"):
+        source, inner = gzip.GzipFile(fileobj=stream), inner.removesuffix(".gz")
+    elif inner.endswith(".xz"):
+        source, inner = _Xz(stream), inner.removesuffix(".xz")
+    return cast(IO[bytes], io.BufferedReader(_Guarded(source, label, max_bytes), CHUNK)), inner
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _Counted(io.RawIOBase):
@@ -177,40 +184,29 @@ class _Counted(io.RawIOBase):
         return count
 
 
-class _Bounded(io.RawIOBase):
-    """Passes a stream on until it has given more than `limit` bytes."""
+class _Guarded(io.RawIOBase):
+    """Passes a stream on, up to a limit, with errors that say which file is at fault."""
 
-    def __init__(self, stream: io.RawIOBase, name: str, limit: int) -> None:
-        self._stream, self._name, self._limit, self._given = stream, name, limit, 0
+    def __init__(self, source: _Readable, label: str, limit: int) -> None:
+        self._source, self._label, self._limit, self._given = source, label, limit, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._stream.readinto(buffer) or 0
-        self._given += count
+        with _read_errors(self._label):
+            data = self._source.read(len(buffer))
+        buffer[: len(data)] = data
+        self._given += len(data)
         if self._given > self._limit:
             raise DataError(
-                f"{self._name}: unpacks to more than {self._limit:,} bytes, which is refused as a "
+                f"{self._label}: unpacks to more than {self._limit:,} bytes, which is refused as a "
                 "decompression bomb. If the file is honest, raise data.max_unpacked_bytes."
             )
-        return count
+        return len(data)
 
 
-class _Gzip(io.RawIOBase):
-    """Unpacks a gzip stream."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._file = gzip.GzipFile(fileobj=stream)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._file.readinto(buffer)
-
-
-class _Xz(io.RawIOBase):
+class _Xz:
     """Unpacks an xz stream within a memory limit, which `lzma.LZMAFile` does not offer."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -218,15 +214,13 @@ class _Xz(io.RawIOBase):
         self._decoder = _decoder()
         self._started = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end."""
         while True:
             if self._decoder.eof:  # another stream may follow; zero padding between streams is allowed
                 rest = self._decoder.unused_data.lstrip(b"\0") or self._stream.read(CHUNK).lstrip(b"\0")
                 if not rest:
-                    return 0
+                    return b""
                 self._decoder = _decoder()
             elif self._decoder.needs_input:
                 rest = self._stream.read(CHUNK)
@@ -235,10 +229,8 @@ class _Xz(io.RawIOBase):
                 self._started = True
             else:
                 rest = b""
-            data = self._decoder.decompress(rest, len(buffer))
-            if data:
-                buffer[: len(data)] = data
-                return len(data)
+            if data := self._decoder.decompress(rest, size):
+                return data
 
 
 def _decoder() -> lzma.LZMADecompressor:

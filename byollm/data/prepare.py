@@ -28,7 +28,7 @@ from byollm.data.tokenizer import END_OF_TEXT, TextEncoder, save_tokenizer, trai
 from byollm.settings.data import DataSettings
 
 SPLITS = ("train", "val")
-BATCH_CHARACTERS = 2**20
+BATCH_CHARACTERS = 2**18
 # settings that choose where things are or how much is tolerated, not what comes out
 OUTSIDE_PLAN = {"directory", "output", "conversations", "max_unpacked_bytes", "max_conversation_characters"}
 

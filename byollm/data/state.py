@@ -27,7 +27,7 @@ class State:
     def add(self, shard: Shard | None) -> None:
         """Record a finished shard; None is nothing to record."""
         if shard is not None:
-            self.shards.append(shard)
+            self.shards = sorted([*self.shards, shard], key=lambda shard: shard.name)
             self.save()
 
     def save(self) -> None:
