@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, Self, cast
 
 from byollm.data.errors import DataError
+from byollm.settings import REPOSITORY
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv")
 XZ_MEMORY = 256 * 2**20  # preset 9 needs 65 MiB; a hostile header may ask for 4 GiB
 TAR_HEADER = 2**20  # of an extended header; honest ones hold a long name
 CHUNK = 2**18
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 Advance = Callable[[int], None]
 
@@ -52,9 +52,11 @@ def find(path: Path, directory: Path, setting: str) -> Path:
         if candidate.is_file():
             return candidate
     tried = ", ".join(str(candidate) for candidate in candidates)
+    what = "a directory, not a file:" if any(candidate.is_dir() for candidate in candidates) else "no file"
     raise DataError(
-        f"{setting}: no file {path} (looked for {tried}). Correct the path, or set data.directory "
-        "(environment variable BYOLLM__DATA__DIRECTORY) to the directory that holds it."
+        f"{setting}: {what} {path} (looked for {tried}). Correct the path, or set data.directory "
+        "(environment variable BYOLLM__DATA__DIRECTORY) to the directory that holds it. "
+        "Many files are given one by one, or as a .tar."
     )
 
 

@@ -98,19 +98,21 @@ def _json_items(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
 
 
 def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
-    """Yield the records under the first, which names the columns; a row's number is its last line's."""
+    """Yield the records under the first, which names the columns; a row's number is its first line's."""
     faults: list[Fault] = []
-    number = 0
+    start = 0  # the line at which the record being read begins; 0 before its first line
 
     def decoded() -> Iterator[str]:
-        nonlocal number
+        nonlocal start
         for line in lines(stream, limit):
             if isinstance(line, Fault):
                 faults.append(line)
                 continue
             number, data = line
             try:
-                yield data.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
+                text = data.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
+                start = start or number
+                yield text
             except UnicodeDecodeError as error:
                 faults.append(Fault(number, "not UTF-8", f"byte {error.start} of the line", excerpt(data)))
 
@@ -118,10 +120,11 @@ def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
     reader = csv.reader(decoded())
     header: list[str] | None = None
     while True:
+        start = 0
         try:
             record = next(reader, None)
         except csv.Error as error:  # a quoted field without end
-            faults.append(Fault(number, "not CSV", str(error), ""))
+            faults.append(Fault(start, "not CSV", str(error), ""))
             record = []
         yield from faults
         faults.clear()
@@ -133,6 +136,6 @@ def _csv_rows(stream: IO[bytes], limit: int) -> Iterator[Row | Fault]:
             header = record
         elif len(record) > len(header):
             detail = f"{len(record)} columns where the header has {len(header)}"
-            yield Fault(number, "too many columns", detail, excerpt(json.dumps(record, ensure_ascii=False)))
+            yield Fault(start, "too many columns", detail, excerpt(json.dumps(record, ensure_ascii=False)))
         else:
-            yield Row(number, dict(zip(header, record, strict=False)))
+            yield Row(start, dict(zip(header, record, strict=False)))
