@@ -2,8 +2,8 @@
 
     python -m bench.scaling --flops 6e12 --flops 1.8e13 --shape 128x4 --shape 192x4 --shape 256x4
 
-For every shape (WIDTHxLAYERS) and budget it runs `byollm pretrain` on as many tokens as the budget pays for, so
-all runs of a budget cost the same. A run that is finished is not repeated. `--seeds` repeats each with other seeds.
+For every shape (WIDTHxLAYERS) and budget it runs `byollm pretrain` on as many tokens as the budget pays for,
+so all runs of a budget cost the same. A finished run is not repeated. `--seeds` repeats each with other seeds.
 """
 
 import json
