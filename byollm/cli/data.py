@@ -38,7 +38,7 @@ def prepare(
     chosen = [{"path": path} for path in sources] if sources else None
     settings = load_settings(env).data.override(sources=chosen, output=out, vocab_size=vocab_size)
     manifest = run(settings, force=force)
-    console = Console()
+    console = Console(highlight=False)
     console.print(_prepared(manifest))
     _print_rejected(console, manifest["documents"]["rejected"], settings.output / "rejected.jsonl")
 
@@ -65,7 +65,7 @@ def conversations(
     settings = load_settings(env).data.override(conversations=chosen)
     output = out or settings.output / "conversations"
     manifest = prepare_conversations(settings, output, force=force)
-    console = Console()
+    console = Console(highlight=False)
     for split, part in manifest["splits"].items():
         console.print(f"{split}: {part['conversations']:,} conversations in {output / f'{split}.jsonl'}")
     console.print(f"duplicates left out: {manifest['duplicates']:,}")
