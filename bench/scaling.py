@@ -3,7 +3,7 @@
     python -m bench.scaling --flops 6e12 --flops 1.8e13 --shape 128x4 --shape 192x4 --shape 256x4
 
 For every shape (WIDTHxLAYERS) and budget it runs `byollm pretrain` on as many tokens as the budget pays for,
-so all runs of a budget cost the same. A finished run is not repeated. `--seeds` repeats each with other seeds.
+so all runs of a budget cost the same. A finished run is not repeated; `--seeds` adds runs with other seeds.
 """
 
 import json
@@ -66,7 +66,7 @@ def main(
 def _train(shape: str, budget: float, seed: int, data: Path, out: Path, threads: int) -> dict[str, Any]:
     width, layers = map(int, shape.split("x"))
     heads = width // HEAD_DIM
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": width,
         "layers": layers,
         "heads": heads,

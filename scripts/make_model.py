@@ -30,22 +30,23 @@ def main(
     """Make the bundled model."""
     settings = load_settings()
     data = settings.data.output
+    conversations = data / "conversations"
     pretrained, tuned = work / "pretrain", work / "finetune"
     _byollm("data", "prepare", "--out", data)
-    _byollm("data", "conversations", "--out", data)
+    _byollm("data", "conversations", "--out", conversations)
     _byollm("pretrain", "--data", data, "--out", pretrained)
     _byollm(
-        "finetune",
-        "--full",
-        "--base",
-        pretrained / "model",
-        "--conversations",
-        data / "conversations",
-        "--out",
-        tuned,
+        "finetune", "--full", "--base", pretrained / "model", "--conversations", conversations, "--out", tuned
     )
     _install(tuned / "model", out)
-    measure = ["--prepared", data, "--out", work / "evaluation.json", "--samples", work / "samples.md"]
+    measure: list[str | Path] = [
+        "--prepared",
+        data,
+        "--out",
+        work / "evaluation.json",
+        "--samples",
+        work / "samples.md",
+    ]
     _byollm("evaluate", "--model", out, "--tasks", "blimp", *measure)
     shutil.copyfile(pretrained / "curve.png", out / "curve.png")
     (out / "README.md").write_text(_card(data, pretrained, tuned, work))
