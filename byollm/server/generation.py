@@ -168,8 +168,7 @@ def tell(error: Exception) -> ApiError:
     if isinstance(error, QueueFullError):
         return ApiError(429, str(error), code="queue_full", retry_after=1)
     if isinstance(error, AdmissionError):
-        code = "context_length_exceeded" if error.param in ("prompt", "max_tokens") else "invalid_value"
-        return ApiError(400, str(error), param=error.param, code=code)
+        return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, SamplingParamsError):
         return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, EngineClosedError):

@@ -9,10 +9,13 @@ LEAST_LOGPROB = -9999.0  # how OpenAI writes what JSON cannot, minus infinity
 
 
 class Vocabulary(Protocol):
-    """What the bytes of a token are."""
+    """What tokens stand for."""
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of a token; they may be a part of a character."""
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether it is a control token, which is no part of the text."""
 
 
 def chat_logprobs(entries: list[TokenLogprobs], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -50,14 +53,25 @@ class CompletionLogprobs:
         """The object for the next tokens."""
         offsets = []
         for entry in entries:
-            offsets.append(self._offset)
-            self._offset += len(self._decoder.decode(self._vocabulary.token_bytes(entry.token_id)))
+            data = self._vocabulary.token_bytes(entry.token_id)
+            offsets.append(self._offset + self._breaks_off(data))
+            if not self._vocabulary.is_special(entry.token_id):
+                self._offset += len(self._decoder.decode(data))
         return {
             "text_offset": offsets,
             "token_logprobs": [max(entry.logprob, LEAST_LOGPROB) for entry in entries],
             "tokens": [self._name(entry.token_id) for entry in entries],
             "top_logprobs": [self._alternatives(entry) for entry in entries],
         }
+
+    def _breaks_off(self, data: bytes) -> bool:
+        """Whether `data` leaves the character begun before it broken: U+FFFD then stands in its place."""
+        begun = self._decoder.getstate()[0]
+        if not begun:
+            return False
+        probe = codecs.getincrementaldecoder("utf-8")("replace")
+        text = probe.decode(begun + data[:1])
+        return text.startswith("\ufffd") and (len(text) > 1 or bool(probe.getstate()[0]))
 
     def _alternatives(self, entry: TokenLogprobs) -> dict[str, float]:
         chosen = (entry.token_id, entry.logprob)

@@ -105,7 +105,8 @@ class RequestTimer:
         now = monotonic()
         last = self._last[choice]
         if last is not None:
-            self._metrics.inter_token.observe((now - last) / len(output.token_ids))
+            for _ in output.token_ids:
+                self._metrics.inter_token.observe((now - last) / len(output.token_ids))
         elif not any(self._last):
             self._metrics.first_token.observe(now - self._arrival)
         self._last[choice] = now

@@ -23,7 +23,7 @@ class Model:
         engine: not yet started.
         tokenizer: the model's own.
         config: its shape.
-        max_context: most tokens of prompt and answer together.
+        max_context: most tokens of prompt and answer together that context and cache hold.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
     """
@@ -53,7 +53,7 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
         engine=AsyncEngine(engine, settings.stall_seconds),
         tokenizer=engine.tokenizer,
         config=decoder.config,
-        max_context=engine.max_context,
+        max_context=min(engine.max_context, engine.limits.cache_tokens),
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
     )

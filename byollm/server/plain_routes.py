@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import byollm
+from byollm.server.errors import ApiError
 from byollm.server.generate import GenerateFormat, GenerateRequest
 from byollm.server.generation import Generation, Job
 from byollm.server.model import Model
@@ -33,6 +34,9 @@ class PlainRoutes:
         async def prepare(model: Model) -> Job:
             prompt = await encode_prompt(model, asked.prompt)
             limit = asked.limit(len(prompt))
+            if limit is not None and limit < 1:
+                message = f"'max_length' is {asked.max_length}, and the prompt alone has {len(prompt)} tokens."
+                raise ApiError(400, message, param="max_length", code="invalid_value")
             check_fits(len(prompt), limit, model.max_context, "prompt")
             return Job([prompt], asked.params(limit), GenerateFormat(self._service.model_name))
 

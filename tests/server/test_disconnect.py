@@ -1,0 +1,75 @@
+"""Clients that go away, read slowly, or come in crowds."""
+
+import asyncio
+import json
+import socket
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.server.support import Server, wait_for
+
+LONG = {"model": "tiny", "prompt": "hi", "max_tokens": 4000, "ignore_eos": True}
+
+
+def test_leaving_a_stream_frees_its_blocks(server: Server, client: openai.OpenAI) -> None:
+    server.wait_until_idle()
+    before = server.metric("request_failure_total", reason="disconnected")
+    generated = server.metric("generation_tokens_total")
+    with client.completions.create(
+        model="tiny", prompt="hi", max_tokens=4000, n=3, stream=True, extra_body={"ignore_eos": True}
+    ) as stream:
+        next(stream)
+        assert server.metric("num_requests_running") == 3
+    server.wait_until_idle()
+    assert server.metric("request_failure_total", reason="disconnected") == before + 1
+    assert server.metric("generation_tokens_total") - generated < 3 * 4000
+
+
+def test_leaving_a_plain_call_frees_its_blocks(server: Server) -> None:
+    server.wait_until_idle()
+    generated = server.metric("generation_tokens_total")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/completions", json=LONG | {"prompt": ["a", "b"]}, timeout=0.5)
+    server.wait_until_idle()
+    assert server.metric("generation_tokens_total") - generated < 2 * 4000
+
+
+def test_a_crowd_that_times_out_leaves_the_next_one_answered(server: Server) -> None:
+    async def crowd() -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as http:
+
+            async def impatient(number: int) -> bool:
+                try:
+                    async with asyncio.timeout(1):
+                        await http.post("/v1/completions", json=LONG | {"stream": number % 2 == 0})
+                except TimeoutError:
+                    return True
+                return False
+
+            assert all(await asyncio.gather(*map(impatient, range(60))))
+
+    asyncio.run(crowd())
+    answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 2}, timeout=30)
+    assert answer.status_code == 200
+    server.wait_until_idle()
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody(server: Server) -> None:
+    body = json.dumps(LONG | {"stream": True, "n": 8, "logprobs": 5}).encode()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", server.port))
+        slow.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        wait_for(lambda: server.metric("num_requests_running") == 8)
+        time.sleep(1)
+        answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 20}, timeout=30)
+        assert answer.status_code == 200
+        assert httpx.get(f"{server.url}/ping", timeout=2).status_code == 200
+    server.wait_until_idle()

@@ -1,0 +1,227 @@
+"""From the first socket to the last answer: loading, limits, draining, dying."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+import byollm.server
+from byollm.modeling import CheckpointError
+from byollm.server import ServerError
+from byollm.server.process import listen
+from byollm.settings.engine import EngineSettings
+from byollm.settings.server import ServerSettings
+from tests.server.support import Server, serving, wait_for
+
+LONG: dict[str, Any] = {
+    "model": "tiny",
+    "prompt": "hi",
+    "max_tokens": 1500,
+    "extra_body": {"ignore_eos": True},
+}
+BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 1500, "ignore_eos": True}
+
+
+def error_code(response: httpx.Response) -> str:
+    return str(response.json()["error"]["code"])
+
+
+def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
+    model_directory: Path, tmp_path: Path
+) -> None:
+    with serving(model_directory, tmp_path / "log", ready=False) as server:
+        ping = httpx.get(f"{server.url}/ping", timeout=2)
+        assert (ping.status_code, ping.json()) == (503, {"status": "loading"})
+        asked = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        assert (asked.status_code, error_code(asked)) == (503, "model_loading")
+        assert int(asked.headers["retry-after"]) >= 1
+        assert httpx.get(f"{server.url}/health").json()["model_loaded"] is False
+        assert httpx.get(f"{server.url}/v1/models").status_code == 503
+        assert httpx.get(f"{server.url}/metrics").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(25) == 0
+
+
+def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_directory: Path, tmp_path: Path) -> None:
+    with serving(model_directory, tmp_path / "log") as server, server.client() as client:
+        stream = client.completions.create(stream=True, **LONG)
+        first = next(stream)
+        plain: list[int] = []
+        thread = threading.Thread(
+            target=lambda: plain.append(
+                httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).status_code
+            )
+        )
+        thread.start()
+        wait_for(lambda: server.metric("num_requests_running") == 2)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx.get(f"{server.url}/ping").status_code == 503)
+        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        assert (refused.status_code, error_code(refused)) == (503, "shutting_down")
+        assert "retry-after" in refused.headers
+        chunks = [first, *stream]
+        assert chunks[-1].choices[0].finish_reason == "length"
+        thread.join()
+        assert plain == [200]
+        assert server.process.wait(25) == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def narrow(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server with room for one sequence at a time, three requests, and little patience."""
+    with serving(
+        model_directory,
+        tmp_path_factory.mktemp("narrow") / "log",
+        engine__max_running=1,
+        server__max_requests=2,
+        server__request_timeout_s=0.8,
+        server__stream_timeout_s=2.0,
+        server__keep_alive_s=0.2,
+        server__drain_s=0.3,
+        server__model_name="org/named",
+    ) as server:
+        yield server
+
+
+NAMED = BODY | {"model": "org/named", "max_tokens": 4000}
+
+
+def test_a_configured_name_is_the_models(narrow: Server) -> None:
+    with narrow.client() as client:
+        assert client.models.retrieve("org/named").id == "org/named"
+    assert httpx.post(f"{narrow.url}/v1/completions", json=BODY).status_code == 404
+
+
+def test_limits_of_time_and_number(narrow: Server) -> None:
+    """One stream runs until its time is up; a second waits and is kept alive; a third is turned away."""
+    late = httpx.post(f"{narrow.url}/v1/completions", json=NAMED, timeout=30)
+    assert (late.status_code, error_code(late)) == (504, "timeout")
+
+    texts: dict[str, str] = {}
+
+    def follow(name: str) -> None:
+        with httpx.stream(
+            "POST", f"{narrow.url}/v1/completions", json=NAMED | {"stream": True}, timeout=30
+        ) as stream:
+            texts[name] = stream.read().decode()
+
+    running = threading.Thread(target=follow, args=("running",))
+    running.start()
+    wait_for(lambda: narrow.metric("num_requests_running") == 1)
+    waiting = threading.Thread(target=follow, args=("waiting",))
+    waiting.start()
+    wait_for(lambda: narrow.metric("num_requests_waiting") == 1)
+    third = httpx.post(f"{narrow.url}/v1/completions", json=NAMED)
+    assert (third.status_code, error_code(third)) == (429, "queue_full")
+    assert third.headers["retry-after"] == "1"
+    assert third.json()["error"]["type"] == "rate_limit_error"
+    running.join()
+    waiting.join()
+    assert texts["waiting"].startswith(": keep-alive\n\n")
+    for text in texts.values():
+        last = text.removesuffix("\n\n").split("\n\n")[-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+        assert "[DONE]" not in text
+    narrow.wait_until_idle()
+    assert narrow.metric("request_failure_total", reason="timeout") == 3
+    assert narrow.metric("request_failure_total", reason="overloaded") == 1
+
+
+def test_what_outlasts_the_drain_is_told_so(narrow: Server) -> None:
+    with narrow.client() as client:
+        stream = client.completions.create(stream=True, **(LONG | {"model": "org/named", "max_tokens": 4000}))
+        next(stream)
+        narrow.process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+    assert narrow.process.wait(25) == 0
+
+
+WEDGE = """
+from byollm.engine import Engine
+from byollm.cli.main import main
+
+step = Engine.step
+
+def wedged(self):
+    if self.stats().generation_tokens_total >= 5:
+        time.sleep(3600)
+    return step(self)
+
+Engine.step = wedged
+main()
+"""
+
+
+def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
+    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.server.support.COMMAND", [sys.executable, "-c", WEDGE])
+    with (
+        serving(model_directory, tmp_path / "log", engine__stall_seconds=1.5) as server,
+        server.client() as client,
+    ):
+        stream = client.completions.create(stream=True, **LONG)
+        next(stream)
+        wait_for(lambda: httpx.get(f"{server.url}/ping", timeout=2).status_code == 503, 10)
+        assert httpx.get(f"{server.url}/health").json()["status"] == "failed"
+        with pytest.raises(openai.APIError):
+            list(stream)
+        assert server.process.wait(25) == 1
+    assert "engine" in server.log.read_text()
+
+
+def test_a_port_that_is_taken_is_refused_with_the_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=f"port {port} on 127.0.0.1 is taken: .*--port"):
+            listen("127.0.0.1", port)
+    with pytest.raises(ServerError, match="cannot listen"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(ServerError, match=r"no\.such\.host\.invalid"):
+        listen("no.such.host.invalid", 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        (None, ServerError, "no config.json"),
+        ('{"model_type": "bert"}', byollm.settings.ByollmError, "bert"),
+        ("{", byollm.settings.ByollmError, "config.json"),
+    ],
+)
+def test_a_directory_that_holds_no_model_is_refused(
+    tmp_path: Path, config: str | None, error: type[Exception], words: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(error, match=words):
+        byollm.server.serve(ServerSettings(model=tmp_path, port=0), EngineSettings(), print)
+
+
+def test_a_model_without_weights_is_refused(model_directory: Path, tmp_path: Path) -> None:
+    for file in model_directory.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(CheckpointError):
+        byollm.server.serve(ServerSettings(model=tmp_path, port=0), EngineSettings(), print)
+    with pytest.raises(ServerError, match="no model directory"):
+        byollm.server.serve(ServerSettings(model=tmp_path / "none", port=0), EngineSettings(), print)
+
+
+def test_loading_time_is_not_spent_on_the_socket(model_directory: Path, tmp_path: Path) -> None:
+    """Whatever is slow to import is imported after the socket listens."""
+    script = (
+        "import sys, byollm.server; print(sorted({'torch', 'tokenizers', 'transformers'} & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
