@@ -77,7 +77,7 @@ class Tokenizer:
         self._literal = LiteralText([self._token(id) for id in self._special_ids])
         self._pieces: dict[int, bytes] = {}
         self.leading_spaces = self._rules.strip_spaces
-        self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._config = self._read_json("tokenizer_config.json")
         self.special_tokens = self._read_special_tokens()
         self.bos_id = self._id("bos_token")
@@ -208,17 +208,16 @@ class Tokenizer:
         return () if eos is None else (eos,)
 
     def _read_chat_template(self) -> ChatTemplate | None:
+        source: Any = self._config.get("chat_template")
         if "chat_template.jinja" in self._files:
-            source: Any = self._files["chat_template.jinja"].decode()
-        else:
-            source = self._config.get("chat_template")
-        if isinstance(source, list):  # several by name
-            named = {entry.get("name"): entry.get("template") for entry in source}
-            source = named.get("default")
+            source = self._files["chat_template.jinja"].decode(errors="replace")
+        elif isinstance(source, list):  # several by name
+            named = [entry for entry in source if isinstance(entry, dict) and entry.get("name") == "default"]
+            source = named[0].get("template") if named else None
         if not source:
             return None
         try:
-            return ChatTemplate(source, self.special_tokens)
+            return ChatTemplate(str(source), self.special_tokens)
         except TokenizerError as error:
             raise TokenizerError(f"{self.directory}: {error}") from None
 

@@ -139,3 +139,54 @@ def test_unsupported_features_are_refused_by_name(
     config.pop("rope_theta", None)
     with pytest.raises(ModelConfigError, match=said):
         DecoderConfig.from_hf(config | change)
+
+
+QWEN = {
+    "use_sliding_window": False,
+    "sliding_window": 32768,
+    "max_window_layers": 21,
+    "tie_word_embeddings": True,
+}
+LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes", "others", "parameters"),
+    [
+        ("qwen3", (151936, 1024, 28, 16, 8, 3072), QWEN | {"head_dim": 128}, 596_049_920),  # Qwen3-0.6B
+        ("qwen2", (151936, 896, 24, 14, 2, 4864), QWEN, 494_032_768),  # Qwen2.5-0.5B
+        (
+            "llama",
+            (128256, 2048, 16, 32, 8, 8192),
+            {"tie_word_embeddings": True, "rope_theta": 5e5, "rope_scaling": LLAMA3},
+            1_235_814_400,
+        ),  # Llama-3.2-1B
+        (
+            "mistral",
+            (32000, 4096, 32, 32, 8, 14336),
+            {"sliding_window": 4096},
+            7_241_732_096,
+        ),  # Mistral-7B
+        (
+            "stablelm",
+            (100352, 2048, 24, 32, 32, 5632),
+            {"use_qkv_bias": True, "partial_rotary_factor": 0.25, "rope_theta": 10_000},
+            1_644_515_328,
+        ),  # stablelm-2-1_6b
+    ],
+)
+def test_published_models_have_their_published_size(
+    model_type: str, sizes: tuple[int, ...], others: dict[str, Any], parameters: int
+) -> None:
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    published = dict(zip((*names, "intermediate_size"), sizes, strict=True))
+    published |= {"model_type": model_type, "max_position_embeddings": 4096}
+    config = DecoderConfig.from_hf(published | others)
+    assert config.num_parameters() == parameters
+    assert DecoderConfig.from_hf(config.to_hf()) == config
+
+
+def test_gpt2_has_its_published_size() -> None:
+    published = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12}
+    config = DecoderConfig.from_hf(published | {"n_positions": 1024, "n_ctx": 1024, "attn_pdrop": 0.1})
+    assert config.num_parameters() == 124_439_808
