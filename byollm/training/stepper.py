@@ -4,8 +4,9 @@ import math
 
 import torch
 
-from byollm.modeling import Decoder
+from byollm.modeling import Attend, Decoder
 from byollm.settings.training import Recipe
+from byollm.training.attention import blocked_attention
 from byollm.training.errors import DivergenceError, TrainingError
 from byollm.training.hardware import Hardware
 from byollm.training.loss import IGNORED, cross_entropy_sum
@@ -21,6 +22,9 @@ class Stepper:
     ) -> None:
         self.model, self._rows, self._recipe, self._hardware = model, rows, recipe, hardware
         self.optimizers = Optimizers(model, recipe)
+        plain = hardware.device.type == "cpu" and hardware.dtype == torch.float32
+        windowed = model.config.sliding_window is not None
+        self._attend: Attend | None = blocked_attention if plain and not windowed else None
         self._hidden = torch.compile(model, dynamic=False) if compiled else model
         self._positions = torch.arange(recipe.sequence_length, device=hardware.device)
         self.tokens = recipe.batch_size * recipe.accumulation * recipe.sequence_length
@@ -51,7 +55,7 @@ class Stepper:
         for inputs, targets in batches:
             inputs, targets = inputs.to(self._hardware.device), targets.to(self._hardware.device)
             with self._hardware.autocast():
-                hidden = self._hidden(inputs, self._positions)
+                hidden = self._hidden(inputs, self._positions, self._attend)
             part_loss = cross_entropy_sum(
                 hidden.flatten(0, 1), self.model.head_weight, targets.flatten(), self._hardware.dtype
             )
