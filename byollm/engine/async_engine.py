@@ -97,13 +97,13 @@ class AsyncEngine:
 
     Args:
         engine: the engine to run; nobody else may step it.
-        stall_seconds: a step longer than this makes the engine unhealthy.
+        stall_seconds: a step that takes longer makes the engine unhealthy.
     """
 
-    def __init__(self, engine: Engine, stall_seconds: float = 10.0) -> None:
+    def __init__(self, engine: Engine, stall_seconds: float) -> None:
         self.engine = engine
-        self.last_progress = time.monotonic()
         self._stall_seconds = stall_seconds
+        self.last_progress = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="byollm-engine", daemon=True)
         self._commands: deque[Callable[[], list[Output] | None]] = deque()
         self._wake = threading.Event()
@@ -129,7 +129,7 @@ class AsyncEngine:
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread lives and is idle or has finished a step within `stall_seconds`."""
+        """Whether the thread lives and is idle or finished its last step in time."""
         return self._thread.is_alive() and time.monotonic() - self.last_progress < self._stall_seconds
 
     def stats(self) -> EngineStats:
@@ -200,11 +200,11 @@ class AsyncEngine:
                 if self.engine.has_unfinished():
                     self._publish(self._step())
                 else:
-                    self._wake.wait(IDLE_SECONDS)
+                    self._wake.wait(min(IDLE_SECONDS, self._stall_seconds / 2))
                 self.last_progress = time.monotonic()
             self._take_commands()
             self._publish(self.engine.abort_all())
-        except Exception:
+        except BaseException:  # whatever ends this thread ends the engine
             logger.exception("the engine died")
         finally:
             self._stopping = True

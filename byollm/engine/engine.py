@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 
@@ -26,6 +26,12 @@ from byollm.modeling import Decoder, IncrementalDetokenizer, Tokenizer, load_dec
 from byollm.settings.engine import EngineSettings
 
 logger = logging.getLogger(__name__)
+
+
+class Failure(NamedTuple):
+    """Why a request could not be computed, in words that may be shown to its caller."""
+
+    reason: str
 
 
 class Engine:
@@ -135,7 +141,7 @@ class Engine:
 
     def fail_running(self, error: Exception) -> list[Output]:
         """End every sequence that holds blocks with finish_reason "error"; those waiting stay."""
-        return [self._fail(request, error) for request in list(self.scheduler.running)]
+        return [self._fail(request, _failure(error)) for request in list(self.scheduler.running)]
 
     def has_unfinished(self) -> bool:
         """Whether a step has anything to do."""
@@ -176,8 +182,8 @@ class Engine:
         # The answer continues the prompt, so a space at its beginning is part of it.
         return TextStream(IncrementalDetokenizer(self.tokenizer, continues=True), stops)
 
-    def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Exception | None]:
-        """Return for each chunk its sample, the exception it caused, or None where it does not reach the last
+    def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Failure | None]:
+        """Return for each chunk its sample, its failure, or None where it does not reach the last
         token.
 
         When a batch fails, its chunks are run one by one, so that only the guilty fail: running a chunk twice
@@ -189,23 +195,25 @@ class Engine:
             logits = self.runner.run(chunks)
             samples = iter(sample(logits, [chunk.request for chunk in chunks if chunk.samples]))
             return [
-                (next(samples) or ArithmeticError("the logits are not finite")) if chunk.samples else None
+                (next(samples) or Failure("the model gave numbers that are not finite"))
+                if chunk.samples
+                else None
                 for chunk in chunks
             ]
         except Exception as error:
             if len(chunks) == 1:
                 logger.exception("request %s failed", chunks[0].request.request_id)
-                return [error]
+                return [_failure(error)]
             logger.exception("a batch of %d failed; running its requests one by one", len(chunks))
             return [result for chunk in chunks for result in self._run([chunk])]
 
     def _postprocess(
-        self, chunks: Sequence[Chunk], results: Sequence[Sample | Exception | None]
+        self, chunks: Sequence[Chunk], results: Sequence[Sample | Failure | None]
     ) -> list[Output]:
         outputs = []
         for chunk, result in zip(chunks, results, strict=True):
             request = chunk.request
-            if isinstance(result, Exception):
+            if isinstance(result, Failure):
                 outputs.append(self._fail(request, result))
                 continue
             request.computed = chunk.end
@@ -215,7 +223,7 @@ class Engine:
                 outputs.append(self._accept(request, result))
             except Exception as error:
                 logger.exception("request %s failed", request.request_id)
-                outputs.append(self._fail(request, error))
+                outputs.append(self._fail(request, _failure(error)))
         return outputs
 
     def _accept(self, request: Request, result: Sample) -> Output:
@@ -250,12 +258,11 @@ class Engine:
         self._forget(request)
         return output
 
-    def _fail(self, request: Request, error: Exception) -> Output:
+    def _fail(self, request: Request, failure: Failure) -> Output:
         self.runner.cache.clear(request.blocks)  # they may hold numbers that are not finite
         self._forget(request)
         output = _increment(request, "error")
-        # The exception's own words may name files of the server: they are for the log.
-        output.error = f"the engine failed on this request ({type(error).__name__}); its log has the details"
+        output.error = failure.reason
         return output
 
     def _forget(self, request: Request) -> None:
@@ -264,6 +271,11 @@ class Engine:
         siblings.remove(request)
         if not siblings:
             del self._unfinished[request.request_id]
+
+
+def _failure(error: Exception) -> Failure:
+    # The exception's own words may name files of the server: they are for the log.
+    return Failure(f"the engine failed on this request ({type(error).__name__}); its log has the details")
 
 
 def _increment(request: Request, finish_reason: FinishReason | None = None) -> Output:

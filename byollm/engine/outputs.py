@@ -54,8 +54,10 @@ class Output:
         self.completion_tokens = later.completion_tokens
         self.text += later.text
         self.token_ids += later.token_ids
-        if later.logprobs is not None:
-            self.logprobs = (self.logprobs or []) + later.logprobs
+        if self.logprobs is not None:
+            self.logprobs += later.logprobs or []
+        else:
+            self.logprobs = later.logprobs
         self.finish_reason = later.finish_reason
         self.stop_reason = later.stop_reason
         self.error = later.error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.request import Request
+from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.uniform import uniform
 
 CANDIDATES = (64, 1024)  # how many of the best tokens are sorted before the whole vocabulary is
@@ -76,43 +77,42 @@ def _adjust(row: Tensor, request: Request) -> None:
 def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
     kinds: dict[str, list[int]] = {"greedy": [], "whole": [], "filtered": []}
     for row, request in enumerate(requests):
-        params = request.params
-        kinds["greedy" if params.greedy else "filtered" if params.filtered else "whole"].append(row)
+        kind = "greedy" if request.params.greedy else "filtered" if request.params.filtered else "whole"
+        kinds[kind].append(row)
     tokens = [0] * len(requests)
     for kind, rows in kinds.items():
         if not rows:
             continue
         part = logits if len(rows) == len(requests) else logits[rows]
-        members = [requests[row] for row in rows]
+        params = [requests[row].params for row in rows]
         if kind == "greedy":
             chosen = part.argmax(-1)
-        elif kind == "whole":
-            chosen = _draw(_weights(part, members), members)
         else:
-            chosen = _draw_filtered(_weights(part, members), members)
+            numbers = [[uniform(requests[row].seed, len(requests[row].tokens))] for row in rows]
+            uniforms = torch.tensor(numbers, dtype=torch.float64, device=part.device)
+            draw = draw_filtered if kind == "filtered" else draw_whole
+            chosen = draw(to_weights(part, params), params, uniforms)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             tokens[row] = token
     return tokens
 
 
-def _weights(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """Return probabilities up to a factor, (rows, vocab) float32; the largest of each row is 1."""
-    temperatures = torch.tensor(
-        [[max(request.params.temperature, LOWEST_TEMPERATURE)] for request in requests], device=logits.device
-    )
-    return ((logits - logits.amax(-1, keepdim=True)) / temperatures).exp_()
+    temperatures = [[max(p.temperature, LOWEST_TEMPERATURE)] for p in params]
+    scale = torch.tensor(temperatures, dtype=logits.dtype, device=logits.device)
+    return ((logits - logits.amax(-1, keepdim=True)) / scale).exp_()
 
 
-def _draws(requests: Sequence[Request], device: torch.device) -> Tensor:
-    """Return one uniform number a row, (rows, 1) float64, by seed and position of the token to be chosen."""
-    numbers = [[uniform(request.seed, len(request.tokens))] for request in requests]
-    return torch.tensor(numbers, dtype=torch.float64, device=device)
+def draw_whole(weights: Tensor, _: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
+    """Draw one token a row, (rows,), by inverting the cumulative distribution in order of token id.
 
-
-def _draw(weights: Tensor, requests: Sequence[Request]) -> Tensor:
-    """Draw one token a row by inverting the cumulative distribution, in order of token id."""
+    Args:
+        weights: (rows, vocab), from `to_weights`.
+        uniforms: (rows, 1) float64 in [0, 1).
+    """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
-    return _invert(cumulative, cumulative[:, -1:], _draws(requests, weights.device))[:, 0]
+    return _invert(cumulative, cumulative[:, -1:], uniforms)[:, 0]
 
 
 def _invert(cumulative: Tensor, total: Tensor, uniforms: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ def _invert(cumulative: Tensor, total: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True)
 
 
-def _draw_filtered(weights: Tensor, requests: Sequence[Request]) -> Tensor:
-    """Draw one token a row among those that top_k, top_p and min_p keep.
+def draw_filtered(weights: Tensor, params: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
+    """Draw one token a row, (rows,), among those that top_k, top_p and min_p keep.
 
     Kept tokens are the first few in order of weight, then id. Usually a short list of the best holds them
     all, and sorting the vocabulary is spared; where it may not, or where a tie runs past its end, a longer
@@ -131,11 +131,9 @@ def _draw_filtered(weights: Tensor, requests: Sequence[Request]) -> Tensor:
     """
     rows, vocab = weights.shape
     device = weights.device
-    params = [request.params for request in requests]
     top_k = torch.tensor([[p.top_k if 0 < p.top_k < vocab else vocab] for p in params], device=device)
     top_p = torch.tensor([[p.top_p if p.top_p < 1 else float("inf")] for p in params], device=device).double()
     min_p = torch.tensor([[p.min_p] for p in params], device=device)
-    uniforms = _draws(requests, device)
     mass = weights.sum(-1, keepdim=True, dtype=torch.float64)
     tokens = torch.zeros(rows, dtype=torch.long, device=device)
     pending = torch.arange(rows, device=device)

@@ -49,7 +49,12 @@ def family_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tu
     def make(family: str) -> tuple[Any, Decoder]:
         torch.manual_seed(sum(map(ord, family)))
         if family == "gpt2":
-            common = {"vocab_size": VOCAB, "initializer_range": 0.3, "bos_token_id": None, "eos_token_id": None}
+            common = {
+                "vocab_size": VOCAB,
+                "initializer_range": 0.3,
+                "bos_token_id": None,
+                "eos_token_id": None,
+            }
         else:
             common = COMMON
         config = transformers.AutoConfig.for_model(family, **(common | FAMILIES[family]))
@@ -108,7 +113,9 @@ def save_tokenizer(directory: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    trained.train_from_iterator(["the cat sat on the mat and the dog ran after the cat in the rain"] * 4, trainer)
+    trained.train_from_iterator(
+        ["the cat sat on the mat and the dog ran after the cat in the rain"] * 4, trainer
+    )
     trained.save(str(directory / "tokenizer.json"))
     (directory / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
 
@@ -118,7 +125,9 @@ def make_engine(decoder: Decoder) -> Callable[..., Engine]:
     """An engine over the small decoder, or over one that is given."""
 
     def make(tokenizer: Tokenizer | None = None, model: Decoder | None = None, **changes: Any) -> Engine:
-        settings = EngineSettings(**({"cache_blocks": 64, "max_running": 8, "max_batch_tokens": 64} | changes))
+        settings = EngineSettings(
+            **({"cache_blocks": 64, "max_running": 8, "max_batch_tokens": 64} | changes)
+        )
         return Engine(model or decoder, tokenizer, settings)
 
     return make

@@ -28,10 +28,12 @@ def generate(reference: Any, prompt: list[int], tokens: int) -> list[int]:
 
 
 def workload(count: int) -> list[tuple[list[int], int]]:
-    """Prompts of mixed lengths, some over several chunks, some of one token, with the lengths of their answers."""
+    """Prompts of mixed lengths, some over several chunks, and the lengths of their answers."""
     draw = random.Random(count)
     lengths = [draw.choice([1, 3, 9, 15, 16, 17, 30, 45, 64, 90]) for _ in range(count)]
-    return [([draw.randrange(VOCAB) for _ in range(length)], draw.choice([1, 2, 7, 20, 50])) for length in lengths]
+    return [
+        ([draw.randrange(VOCAB) for _ in range(length)], draw.choice([1, 2, 7, 20, 50])) for length in lengths
+    ]
 
 
 @pytest.fixture(scope="module")

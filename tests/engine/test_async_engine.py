@@ -1,0 +1,381 @@
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from byollm.engine import (
+    AdmissionError,
+    AsyncEngine,
+    Engine,
+    EngineClosedError,
+    EngineError,
+    Output,
+    OutputStream,
+    QueueFullError,
+    SamplingParams,
+)
+from byollm.modeling import Decoder
+from byollm.settings.engine import EngineSettings
+from tests.engine.support import collect, run
+
+MakeEngine = Callable[..., Engine]
+PROMPT = [5, 9, 40, 7]
+GREEDY = SamplingParams(max_tokens=20, temperature=0)
+LONG = SamplingParams(max_tokens=200, temperature=0)
+
+
+class Gated(Decoder):
+    """A model whose steps wait at a gate, so that a test decides when one happens."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(decoder.config)
+        self.load_state_dict(decoder.state_dict())
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.fault: BaseException | None = None
+
+    def forward(self, tokens: Tensor, positions: Tensor, attend: Any = None) -> Tensor:
+        self.entered.set()
+        assert self.gate.wait(30)
+        if self.fault is not None:
+            raise self.fault
+        return super().forward(tokens, positions, attend)
+
+
+@asynccontextmanager
+async def running(engine: Engine, stall_seconds: float = 60) -> AsyncIterator[AsyncEngine]:
+    subject = AsyncEngine(engine, stall_seconds)
+    subject.start()
+    try:
+        yield subject
+    finally:
+        subject.stop()
+
+
+async def read(stream: OutputStream) -> dict[int, Output]:
+    merged: dict[tuple[str, int], Output] = {}
+    async for output in stream:
+        collect(merged, [output])
+    return {index: output for (_, index), output in merged.items()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to pass in 30 s")
+
+
+def test_answers_are_those_of_the_engine_whatever_runs_beside(make_engine: MakeEngine) -> None:
+    params = [SamplingParams(max_tokens=5 + i, seed=i, n=1 + i % 3, temperature=i % 2) for i in range(12)]
+    plain = make_engine()
+    for i, asked in enumerate(params):
+        plain.add_request(str(i), [i + 1] * (3 + 5 * i), asked)
+    expected = run(plain)
+
+    async def main() -> list[dict[int, Output]]:
+        async with running(make_engine()) as engine:
+            streams = [engine.generate([i + 1] * (3 + 5 * i), asked) for i, asked in enumerate(params)]
+            return await asyncio.gather(*map(read, streams))
+
+    answers = asyncio.run(main())
+    for i, answer in enumerate(answers):
+        assert {index: output.token_ids for index, output in answer.items()} == {
+            index: output.token_ids for (name, index), output in expected.items() if name == str(i)
+        }
+        assert all(output.finish_reason == "length" for output in answer.values())
+
+
+def test_increments_stream_while_the_answer_is_made(make_engine: MakeEngine, decoder: Decoder) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        model.gate.clear()
+        async with running(make_engine(model=model)) as engine:
+            stream = engine.generate(PROMPT, GREEDY)
+            for count in range(1, 4):
+                await asyncio.to_thread(model.entered.wait)
+                model.entered.clear()
+                model.gate.set()  # one step, or a few
+                output = await anext(stream)
+                model.gate.clear()
+                assert output.finish_reason is None
+                assert output.completion_tokens >= count
+            model.gate.set()
+            await read(stream)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["close", "cancel", "drop"])
+def test_reader_who_goes_away_frees_the_blocks(way: str, make_engine: MakeEngine, decoder: Decoder) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        async with running(make_engine(model=model)) as engine:
+            stream = engine.generate(PROMPT, LONG)
+            await anext(stream)
+            model.gate.clear()  # it cannot end by itself
+            if way == "close":
+                await stream.aclose()
+                with pytest.raises(StopAsyncIteration):
+                    await anext(stream)
+            elif way == "cancel":
+                task = asyncio.create_task(read(stream))
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            del stream
+            if way == "drop":
+                gc.collect()
+            steps = engine.stats().steps_total
+            model.gate.set()
+            await until(lambda: engine.stats().free_blocks == 64)
+            assert engine.stats().steps_total <= steps + 2  # the step in progress, and at most one more
+            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
+
+    asyncio.run(main())
+
+
+def test_slow_reader_stalls_nobody_and_keeps_one_increment(make_engine: MakeEngine) -> None:
+    async def main() -> None:
+        async with running(make_engine()) as engine:
+            slow = engine.generate(PROMPT, SamplingParams(max_tokens=100, temperature=0, n=2))
+            quick = await read(engine.generate(PROMPT, GREEDY))
+            await until(lambda: engine.stats().running == 0)
+            await asyncio.sleep(0)
+            first, second = await anext(slow), await anext(slow)
+            assert {first.index, second.index} == {0, 1}
+            assert len(first.token_ids) == len(second.token_ids) == 100
+            assert first.token_ids[:20] == quick[0].token_ids
+            assert first.finish_reason == "length"
+            with pytest.raises(StopAsyncIteration):
+                await anext(slow)
+
+    asyncio.run(main())
+
+
+def test_event_loop_wakes_at_most_once_a_step(make_engine: MakeEngine) -> None:
+    async def main() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        wake, wakes = loop.call_soon_threadsafe, [0]
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            wakes[0] += 1
+            return wake(*args, **kwargs)
+
+        async with running(make_engine()) as engine:
+            loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
+            await asyncio.gather(*(read(engine.generate(PROMPT, GREEDY)) for _ in range(8)))
+            return wakes[0], engine.stats().steps_total
+
+    wakes, steps = asyncio.run(main())
+    assert 0 < wakes <= steps
+
+
+def test_refusals_come_at_the_call(make_engine: MakeEngine, decoder: Decoder) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        model.gate.clear()
+        async with running(make_engine(model=model, max_running=1, max_waiting=1)) as engine:
+            with pytest.raises(AdmissionError, match="can never fit"):
+                engine.generate(PROMPT, SamplingParams(max_tokens=9999))
+            first = engine.generate(PROMPT, GREEDY, "first")
+            with pytest.raises(AdmissionError, match="'first' is running"):
+                engine.generate(PROMPT, GREEDY, "first")
+            with pytest.raises(QueueFullError):
+                engine.generate(PROMPT, SamplingParams(n=2))
+            second = engine.generate(PROMPT, GREEDY)
+            with pytest.raises(QueueFullError):
+                engine.generate(PROMPT, GREEDY)
+            await second.aclose()
+            model.gate.set()
+            await read(first)
+            await until(lambda: engine.stats().waiting == 0)
+            await read(engine.generate(PROMPT, GREEDY))
+
+    asyncio.run(main())
+
+
+def test_engine_that_does_not_run_takes_nothing(make_engine: MakeEngine) -> None:
+    async def main() -> None:
+        engine = AsyncEngine(make_engine(), 60)
+        assert not engine.healthy
+        with pytest.raises(EngineClosedError):
+            engine.generate(PROMPT, GREEDY)
+        engine.start()
+        assert engine.healthy
+        with pytest.raises(EngineError, match="started before"):
+            engine.start()
+        engine.stop()
+        assert not engine.healthy
+        with pytest.raises(EngineClosedError):
+            engine.generate(PROMPT, GREEDY)
+
+    asyncio.run(main())
+
+
+def test_second_event_loop_is_refused(make_engine: MakeEngine) -> None:
+    engine = AsyncEngine(make_engine(), 60)
+    engine.start()
+
+    async def call() -> None:
+        await read(engine.generate(PROMPT, GREEDY))
+
+    asyncio.run(call())
+    with pytest.raises(EngineError, match="another event loop"):
+        asyncio.run(call())
+    engine.stop()
+
+
+def test_drain_finishes_what_was_taken_and_takes_no_more(make_engine: MakeEngine) -> None:
+    async def main() -> None:
+        async with running(make_engine(max_running=2)) as engine:
+            streams = [engine.generate(PROMPT, GREEDY) for _ in range(5)]
+            assert await engine.drain(30)
+            with pytest.raises(EngineClosedError):
+                engine.generate(PROMPT, GREEDY)
+            assert engine.healthy
+            for stream in streams:
+                assert (await read(stream))[0].completion_tokens == 20
+
+    asyncio.run(main())
+
+
+def test_drain_that_takes_too_long_says_so_and_stop_ends_the_rest(
+    make_engine: MakeEngine, decoder: Decoder
+) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        engine = AsyncEngine(make_engine(model=model, max_running=1), 60)
+        engine.start()
+        runs, waits = engine.generate(PROMPT, LONG), engine.generate(PROMPT, LONG)
+        first = await anext(runs)
+        model.gate.clear()
+        assert not await engine.drain(0.01)
+        stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        await stopping
+        assert (await read(runs))[0].finish_reason == "abort"
+        assert (await read(waits))[0].finish_reason == "abort"
+        assert first.finish_reason is None
+        assert engine.stats().free_blocks == 64
+
+    asyncio.run(main())
+
+
+def test_failed_step_ends_its_requests_and_the_engine_goes_on(
+    make_engine: MakeEngine, decoder: Decoder
+) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        async with running(make_engine(model=model)) as engine:
+            model.fault = RuntimeError("no luck")
+            answers = await asyncio.gather(*(read(engine.generate(PROMPT, GREEDY)) for _ in range(3)))
+            assert {answer[0].finish_reason for answer in answers} == {"error"}
+            assert engine.healthy
+            model.fault = None
+            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
+            assert engine.stats().free_blocks == 64
+
+    asyncio.run(main())
+
+
+class Inconsistent(Engine):
+    """An engine that fails in its own books, where no request is to blame."""
+
+    faults = 0
+
+    def step(self) -> list[Output]:
+        if self.faults and self.stats().waiting:
+            self.faults -= 1
+            raise LookupError("the books do not balance")
+        return super().step()
+
+
+def test_fault_of_the_engine_itself_ends_what_runs_and_spares_what_waits(decoder: Decoder) -> None:
+    async def main() -> None:
+        broken = Inconsistent(decoder, None, EngineSettings(cache_blocks=64, max_running=1))
+        async with running(broken) as engine:
+            runs = engine.generate(PROMPT, LONG)
+            await anext(runs)
+            broken.faults = 1
+            waits = engine.generate(PROMPT, GREEDY)
+            assert (await read(runs))[0].finish_reason == "error"
+            assert (await read(waits))[0].finish_reason == "length"
+            assert engine.healthy
+
+    asyncio.run(main())
+
+
+def test_fault_that_would_come_for_ever_ends_the_engine(decoder: Decoder) -> None:
+    async def main() -> None:
+        broken = Inconsistent(decoder, None, EngineSettings(cache_blocks=64))
+        broken.faults = 10
+        async with running(broken) as engine:
+            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "error"
+            await until(lambda: not engine.healthy)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fault", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_dead_thread_is_unhealthy_and_ends_all_streams(
+    fault: BaseException, make_engine: MakeEngine, decoder: Decoder
+) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        async with running(make_engine(model=model, max_running=1)) as engine:
+            model.gate.clear()
+            runs, waits = (engine.generate(PROMPT, SamplingParams(n=2)) for _ in range(2))
+            await asyncio.to_thread(model.entered.wait)
+            model.fault = fault
+            model.gate.set()
+            for stream in (runs, waits):
+                answer = await read(stream)
+                assert {output.finish_reason for output in answer.values()} == {"error"}
+                assert answer[1].error == "the engine died; its log has the details"
+                assert answer[1].prompt_tokens == 4
+            await until(lambda: not engine.healthy)
+            with pytest.raises(EngineClosedError):
+                engine.generate(PROMPT, GREEDY)
+            assert await engine.drain(1)
+
+    asyncio.run(main())
+
+
+def test_step_that_does_not_end_is_unhealthy_until_it_does(make_engine: MakeEngine, decoder: Decoder) -> None:
+    async def main() -> None:
+        model = Gated(decoder)
+        async with running(make_engine(model=model), stall_seconds=0.3) as engine:
+            await asyncio.sleep(0.5)
+            assert engine.healthy  # idle is healthy
+            model.gate.clear()
+            stream = engine.generate(PROMPT, GREEDY)
+            await until(lambda: not engine.healthy)
+            model.gate.set()
+            await read(stream)
+            await until(lambda: engine.healthy)
+
+    asyncio.run(main())
+
+
+def test_event_loop_that_closes_ends_the_thread(make_engine: MakeEngine) -> None:
+    engine = AsyncEngine(make_engine(), 60)
+    engine.start()
+    kept: list[OutputStream] = []
+
+    async def main() -> None:
+        kept.append(engine.generate(PROMPT, LONG))
+
+    asyncio.run(main())
+    engine._thread.join(30)
+    assert not engine.healthy
+    assert engine.stats().free_blocks == 64
