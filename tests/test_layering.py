@@ -26,7 +26,8 @@ def part_of(module: str) -> str | None:
     names = module.split(".")
     if names[0] == "frontend":
         return "frontend"
-    return ".".join(names[:2]) if names[0] == "byollm" and len(names) > 1 else None
+    inside = names[0] == "byollm" and len(names) > 1 and names[1] != "__version__"
+    return ".".join(names[:2]) if inside else None
 
 
 def imports(path: Path) -> set[str]:
