@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_REQUEST = 8 << 20  # bytes; a conversation is sent along with every question
+_EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # scripts fill it by way of the CSSOM
 _TOO_LARGE = b"The conversation is too long to be sent. Begin a new chat."
 _FETCHES_NOTHING_ELSE = {
     "default-src": "'none'",
@@ -19,7 +20,7 @@ _FETCHES_NOTHING_ELSE = {
     "font-src": "'self' data:",
     "img-src": "'self' data: blob:",
     "manifest-src": "'self'",
-    "style-src": "'self' 'unsafe-inline'",
+    "style-src-attr": "'unsafe-inline'",
     "worker-src": "'self' blob:",
     "base-uri": "'self'",
     "form-action": "'none'",
@@ -58,7 +59,10 @@ class Guard:
 
 def _with_headers(send: Send, nonce: str) -> Send:
     # Gradio compiles the small functions of its components at run time, hence 'unsafe-eval'
-    policy = _FETCHES_NOTHING_ELSE | {"script-src": f"'self' 'unsafe-eval' 'nonce-{nonce}'"}
+    policy = _FETCHES_NOTHING_ELSE | {
+        "script-src": f"'self' 'unsafe-eval' 'nonce-{nonce}'",
+        "style-src": f"'self' 'nonce-{nonce}' {_EMPTY_STYLE}",
+    }
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -98,4 +102,5 @@ def rewrite(page: str, nonce: str) -> str:
     """Mark the page's scripts as its own, drop Gradio's social-media tags and put the page's script first."""
     page = re.sub(r"<meta\s+(?:property|name)=\"(?:og|twitter):[^>]*>\s*", "", page)
     page = page.replace("<script", f'<script nonce="{nonce}"')
-    return page.replace("<style>", _HEAD.format(nonce=nonce) + "<style>", 1)
+    page = page.replace("<style", f'<style nonce="{nonce}"')
+    return page.replace("<style", _HEAD.format(nonce=nonce) + "<style", 1)

@@ -1,7 +1,7 @@
 """What the page does when something is pressed: the browser sends the conversation along and gets it back.
 
 A question takes two steps. First one of the `ask` handlers puts it into the chat; then `answer` answers the
-question that the chat ends with. Where there is nothing to ask, the first changes nothing, nor does the second.
+question that the chat ends with. Where there is nothing to ask, neither changes anything.
 """
 
 from collections.abc import AsyncGenerator
@@ -26,8 +26,8 @@ Update = dict[str, Any]
 LeftOut = int | None
 """How many of the oldest turns are not sent; None until the person agreed to leave any out."""
 
-SENDING: Update = gr.update(submit_btn=False, stop_btn=True)
-READY: Update = gr.update(submit_btn=True, stop_btn=False)
+SENDING: Update = gr.update(submit_btn=False, stop_btn="Stop")
+READY: Update = gr.update(submit_btn="Send", stop_btn=False)
 
 
 class Handlers:
@@ -110,6 +110,10 @@ class Handlers:
         """Take the last question and its answer back; the question returns to the composer."""
         conversation, index = read(value), _index(undone)
         return show(conversation[:index]), conversation[index].text, _anew(left_out)
+
+    async def end(self) -> None:
+        """Stop every answer: the page is about to go."""
+        await self._replies.halt_all()
 
     async def look(self, shown: Status | None) -> tuple[Any, ...]:
         """Bring banner, chip, facts, card and the length control up to date, where something changed."""

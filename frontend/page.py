@@ -56,7 +56,7 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
                 lines=1,
                 max_lines=8,
                 autofocus=True,
-                submit_btn=True,
+                submit_btn="Send",
             )
             gr.HTML(_asset("hint.html"), elem_id="hint", js_on_load=None)
         controls = settings_panel(settings)
@@ -64,21 +64,24 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         left_out = gr.State(None)
         shown = gr.State(None)
 
-        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        # through the queue, which keeps what a browser is told in order; any number may run at once
+        quick: dict[str, Any] = {
+            "concurrency_limit": None,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
         said = [chat, composer, left_out]
         for asking in (
-            composer.submit(handlers.ask, [composer, chat], [chat, composer], queue=False, **quick),
-            chat.example_select(handlers.ask_example, chat, chat, queue=False, **quick),
-            chat.retry(handlers.ask_again, chat, chat, queue=False, **quick),
-            chat.edit(handlers.ask_edited, [chat, left_out], [chat, left_out], queue=False, **quick),
-            chat.option_select(handlers.ask_shorter, chat, [chat, left_out], queue=False, **quick),
+            composer.submit(handlers.ask, [composer, chat], [chat, composer], **quick),
+            chat.example_select(handlers.ask_example, chat, chat, **quick),
+            chat.retry(handlers.ask_again, chat, chat, **quick),
+            chat.edit(handlers.ask_edited, [chat, left_out], [chat, left_out], **quick),
+            chat.option_select(handlers.ask_shorter, chat, [chat, left_out], **quick),
         ):
-            asking.then(
-                handlers.answer, [chat, left_out, *controls.all()], said, concurrency_limit=None, **quick
-            )
-        composer.stop(handlers.stop, queue=False, **quick)
-        chat.undo(handlers.undo, [chat, left_out], said, queue=False, **quick)
-        new.click(handlers.clear, None, said, queue=False, **quick)
+            asking.then(handlers.answer, [chat, left_out, *controls.all()], said, **quick)
+        composer.stop(handlers.stop, **quick)
+        chat.undo(handlers.undo, [chat, left_out], said, **quick)
+        new.click(handlers.clear, None, said, **quick)
 
         status = [banner, chip, facts, card, controls.max_tokens, shown]
         blocks.load(handlers.look, shown, status, queue=False, **quick)

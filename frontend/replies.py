@@ -42,3 +42,7 @@ class Replies:
             reply.discarded = discard
             reply.stop.set()
             await reply.ended.wait()
+
+    async def halt_all(self) -> None:
+        """Stop the answers of all sessions."""
+        await asyncio.gather(*(self.halt(session) for session in tuple(self._running)))

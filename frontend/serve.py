@@ -3,6 +3,7 @@
 import errno
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 
 import typer
 import uvicorn
@@ -28,14 +29,11 @@ def run(settings: PageSettings, *, any_port: bool) -> None:
     from frontend.web import application  # Gradio takes seconds to import: not before the port is ours
 
     port = listener.getsockname()[1]
+    app, wind_down = application(settings)
     server = _Server(
-        uvicorn.Config(
-            application(settings),
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            ws="none",
-        ),
+        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, ws="none"),
         ready=f"byollm page: {_address(settings.host, port)} (model server: {settings.api})",
+        wind_down=wind_down,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn handles both while it serves, and raises them again after a clean end, which is no failure
@@ -81,13 +79,18 @@ def _address(host: str, port: int) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it can be opened."""
+    """Says where the page is once it can be opened, and ends its streams before it waits for them to end."""
 
-    def __init__(self, config: uvicorn.Config, ready: str):
+    def __init__(self, config: uvicorn.Config, ready: str, wind_down: Callable[[], Awaitable[None]]):
         super().__init__(config)
         self._ready = ready
+        self._wind_down = wind_down
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             typer.echo(self._ready)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._wind_down()
+        await super().shutdown(sockets)

@@ -1,12 +1,13 @@
 """The page as a web application: Gradio behind a guard that keeps the browser on this machine."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from gradio.routes import App
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
 
 from byollm.settings import PageSettings
 from frontend.client import ModelClient, is_loopback
@@ -16,26 +17,20 @@ from frontend.page import ASSETS, build
 from frontend.theme import theme
 
 
-def application(settings: PageSettings) -> FastAPI:
-    """Put the page together."""
+def application(settings: PageSettings) -> tuple[FastAPI, Callable[[], Awaitable[None]]]:
+    """Put the page together; return it with what ends its open streams, for a clean end."""
     client = ModelClient(settings)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await client.close()
-
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    handlers = Handlers(settings, client)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard)
     if is_loopback(settings.host):
         # otherwise a page from elsewhere could rebind its own name to this address and speak to the model
-        app.add_middleware(
-            TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", settings.host]
-        )
+        own = ["localhost", "127.0.0.1", "[::1]", settings.host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=own)
     app.mount("/assets/byollm", StaticFiles(directory=ASSETS))
     gr.mount_gradio_app(
         app,
-        build(settings, Handlers(settings, client)),
+        build(settings, handlers),
         path="/",
         theme=theme(),
         favicon_path=str(ASSETS / "favicon.svg"),
@@ -46,4 +41,12 @@ def application(settings: PageSettings) -> FastAPI:
         enable_monitoring=False,
         mcp_server=False,
     )
-    return app
+
+    async def wind_down() -> None:
+        await handlers.end()
+        for route in app.routes:
+            if isinstance(route, Mount) and isinstance(route.app, App):
+                route.app.stop_event.set()  # ends the connection that each open page holds
+        await client.close()
+
+    return app, wind_down

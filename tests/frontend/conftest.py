@@ -1,0 +1,92 @@
+"""The real page process, a scripted model server, and one real Chromium for all."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.frontend.support import Chat, ScriptedServer, free_port, serving_page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[ScriptedServer]:
+    server = ScriptedServer(free_port())
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="package")
+def page_address(server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving_page(server.address, tmp_path_factory.mktemp("page") / "log") as address:
+        yield address
+
+
+# Playwright keeps an event loop in this thread until the fixture ends: not beyond the tests of the page.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("Debian package chromium is missing")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def profile(browser: Browser) -> BrowserContext:
+    """A browser profile for all tests that want nothing special; its cache lets the page open faster."""
+    return browser.new_context()
+
+
+@pytest.fixture
+def open_page(browser: Browser, profile: BrowserContext) -> Iterator[Callable[..., Page]]:
+    """Open the page, with options in a profile of its own; in the end, check that no request went outside."""
+    pages: list[Page] = []
+    outside: list[str] = []
+
+    def opened(address: str, **options: Any) -> Page:
+        page = (browser.new_context(**options) if options else profile).new_page()
+        pages.append(page)
+        page.on("request", lambda request: None if _is_local(request.url) else outside.append(request.url))
+        page.goto(address)
+        expect(page.locator("#composer textarea")).to_be_visible()
+        expect(page.locator("#status .chip")).to_be_visible()
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+        if page.context is not profile:
+            page.context.close()
+    assert not outside, f"requests that left this machine: {outside}"
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("data:", "blob:", "about:")) or httpx.URL(url).host in ("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page], page_address: str) -> Page:
+    return open_page(page_address)
+
+
+@pytest.fixture
+def chat(page: Page) -> Chat:
+    return Chat(page)
