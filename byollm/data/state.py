@@ -102,7 +102,11 @@ def _made(directory: Path) -> list[Path]:
         "train-*.bin",
         "val-*.bin",
         "*.docs.npy",
-        "*.partial",
+        "tokenizer.partial",
+        "train-*.partial",
+        "val-*.partial",
+        "*.json.partial",
+        "rejected.jsonl.partial",
     )
     return [path for pattern in patterns for path in directory.glob(pattern)]
 

@@ -24,8 +24,8 @@ QWEN2_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-PIECE = 2**20  # characters
-_CUT = re.compile(r"\n(?=\S)")
+PIECE = 2**18  # characters
+_CUT = re.compile(r"\n(?=\S)|(?<=[^\W\d_])(?= [^\W\d_])")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -61,7 +61,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` with the ChatML template."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     config = {
         # not Qwen2TokenizerFast: transformers 5 puts an NFC normaliser into that, which loses bytes
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -139,7 +139,8 @@ class TextEncoder:
 def _pieces(text: str) -> list[str]:
     """Cut a long text where its tokens cannot notice.
 
-    The pre-tokenizer never joins the end of a line to a next line that does not start with white space.
+    The pre-tokenizer never joins the end of a line to a next line that does not start with white space, nor a
+    letter to a space behind it.
     """
     pieces, start = list[str](), 0
     while len(text) - start > 2 * PIECE and (cut := _CUT.search(text, start + PIECE)) is not None:

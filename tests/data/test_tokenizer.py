@@ -94,7 +94,7 @@ def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(
     monkeypatch.setattr("byollm.data.tokenizer.PIECE", 300)
     encoder = TextEncoder(directory)
     lines = [prose(seed, 20) + ("\n\n  indented!\r\n\n" if seed % 3 else " \n!\n") for seed in range(100)]
-    text = "".join(lines)
+    text = "".join(lines) + "word " * 500 + prose(0).replace("\n", "  ")
     whole = encoder._tokenizer.encode(text, add_special_tokens=False).ids
     first, second = encoder.encode([text, "short"])
     assert len(_pieces(text)) > 10
