@@ -26,7 +26,10 @@ class Identity:
 
 def normal(text: str) -> str:
     """Return `text` without what makes copies of a document differ: case, and the amount of white space."""
-    return " ".join(text.casefold().split())
+    lines = (
+        text.casefold().splitlines()
+    )  # a line at a time: the words of a long text weigh ten times the text
+    return " ".join(joined for line in lines if (joined := " ".join(line.split())))
 
 
 def identity(text: str, seed: int) -> Identity:

@@ -54,7 +54,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
+    pieces = (piece for text in texts for piece in _pieces(text))
+    tokenizer.train_from_iterator(pieces, trainer=trainer)
     return tokenizer
 
 
