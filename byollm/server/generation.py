@@ -26,7 +26,13 @@ if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is lo
 
 log = logging.getLogger(__name__)
 
-FAILURES = {429: "overloaded", 503: "overloaded", 504: "timeout", 500: "error"}
+FAILURES = {
+    "queue_full": "overloaded",
+    "shutting_down": "overloaded",
+    "timeout": "timeout",
+    "engine_failed": "error",
+    "internal_error": "error",
+}
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,18 @@ class Generation(Response):
             self._service.metrics.failed("disconnected")
 
     async def _answer_whole(self, model: Model, send: Send) -> None:
-        limit = self._service.settings.request_timeout_s
         choices: list[Choice] = []
 
         async def take(choice: int, output: Output) -> None:
             choices[choice].add(output)
 
         try:
-            async with asyncio.timeout(limit):
+            async with self._service.deadline(self._service.settings.request_timeout_s):
                 job = await self._prepare(model)
                 choices += [Choice() for _ in range(len(job.prompts) * job.params.n)]
                 usage = await self._run(model, job, take)
         except Exception as error:
-            raise self._failed(error, limit) from None
+            raise self._failed(error) from None
         await send_json(send, job.format.whole(choices, usage))
 
     async def _answer_as_stream(self, model: Model, send: Send) -> None:
@@ -97,13 +102,13 @@ class Generation(Response):
                     await stream.write((opening.pop() + events) if opening else events)
 
             try:
-                async with asyncio.timeout(settings.stream_timeout_s):
+                async with self._service.deadline(settings.stream_timeout_s):
                     job = await self._prepare(model)
                     opening.append(job.format.opening())
                     usage = await self._run(model, job, take)
                     await stream.write(b"".join(opening) + job.format.closing(usage), last=True)
             except Exception as error:
-                told = self._failed(error, settings.stream_timeout_s)
+                told = self._failed(error)
                 if not stream.started:
                     raise told from None
                 await stream.fail(told)
@@ -140,16 +145,9 @@ class Generation(Response):
         timer.end(usage.prompt_tokens, usage.completion_tokens)
         return usage
 
-    def _failed(self, error: Exception, limit_s: float) -> ApiError:
-        if isinstance(error, TimeoutError):
-            told = ApiError(
-                504,
-                f"The answer was not complete within {limit_s:g} s. Ask for fewer tokens.",
-                code="timeout",
-            )
-        else:
-            told = tell(error)
-        self._service.metrics.failed(FAILURES.get(told.status, "refused"))
+    def _failed(self, error: Exception) -> ApiError:
+        told = tell(error)
+        self._service.metrics.failed(FAILURES.get(told.code or "", "refused"))
         return told
 
 

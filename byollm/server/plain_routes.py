@@ -35,7 +35,9 @@ class PlainRoutes:
             prompt = await encode_prompt(model, asked.prompt)
             limit = asked.limit(len(prompt))
             if limit is not None and limit < 1:
-                message = f"'max_length' is {asked.max_length}, and the prompt alone has {len(prompt)} tokens."
+                message = (
+                    f"'max_length' is {asked.max_length}, and the prompt alone has {len(prompt)} tokens."
+                )
                 raise ApiError(400, message, param="max_length", code="invalid_value")
             check_fits(len(prompt), limit, model.max_context, "prompt")
             return Job([prompt], asked.params(limit), GenerateFormat(self._service.model_name))
@@ -60,7 +62,7 @@ class PlainRoutes:
         }
         if stats is not None:
             report |= {
-                "device": service.model.device,
+                "device": service.device,
                 "requests": {"running": stats.running, "waiting": stats.waiting},
                 "cache_blocks": {"free": stats.free_blocks, "total": stats.total_blocks},
             }

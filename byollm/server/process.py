@@ -207,5 +207,6 @@ class Process(uvicorn.Server):
             await asyncio.sleep(WATCH_S)
         if self._service.failure is None:
             self.failure = ServerError("the engine died or is wedged: its log above has the details")
+            self._service.interrupt()
             await asyncio.sleep(LAST_WORDS_S)
         self.should_exit = True

@@ -5,8 +5,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 from byollm.engine import EngineStats
@@ -44,6 +44,8 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         self._settled = asyncio.Event()
+        self._interrupted = False
+        self._deadlines: set[asyncio.Timeout] = set()
 
     def start(self) -> None:
         """Begin to load the model. Call it in the event loop."""
@@ -85,6 +87,11 @@ class Service:
             return "failed"
         return "draining" if self.draining else "ready"
 
+    @property
+    def device(self) -> str | None:
+        """Where the model runs, once it is loaded."""
+        return None if self._model is None else self._model.device
+
     def stats(self) -> EngineStats | None:
         """The engine's counters, once there is an engine."""
         return None if self._model is None else self._model.engine.stats()
@@ -98,7 +105,7 @@ class Service:
         """
         status = self.status
         if status == "failed":
-            raise ApiError(503, "The engine has failed; the server is about to stop.", code="engine_failed")
+            raise engine_failed()
         if self._model is None:
             raise ApiError(
                 503, "The model is still loading. Try again soon.", code="model_loading", retry_after=2
@@ -126,6 +133,21 @@ class Service:
         Raises:
             ApiError: 503 while loading, draining or broken; 429 when all places are taken.
         """
+        try:
+            model = self._admit()
+        except ApiError:
+            self.metrics.failed("overloaded")
+            raise
+        self._active += 1
+        self._idle.clear()
+        try:
+            yield model
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    def _admit(self) -> Model:
         if self.draining:
             raise shutting_down()
         model = self.model
@@ -136,14 +158,33 @@ class Service:
                 code="queue_full",
                 retry_after=1,
             )
-        self._active += 1
-        self._idle.clear()
+        return model
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+        """Bound what is done for an admitted request; `interrupt` brings the deadline forward.
+
+        Raises:
+            ApiError: 504 when the time is up; 503 when interrupted.
+        """
         try:
-            yield model
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
+            async with asyncio.timeout(seconds) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    yield
+                finally:
+                    self._deadlines.discard(deadline)
+        except TimeoutError:
+            if self._interrupted:
+                raise (engine_failed() if self.status == "failed" else shutting_down()) from None
+            message = f"The answer was not complete within {seconds:g} s. Ask for fewer tokens."
+            raise ApiError(504, message, code="timeout") from None
+
+    def interrupt(self) -> None:
+        """End every running request now with an error."""
+        self._interrupted = True
+        for deadline in self._deadlines:
+            deadline.reschedule(0)
 
     async def drain(self) -> None:
         """Admit nothing more; return when all requests have finished, or were told that they are cut off."""
@@ -153,7 +194,7 @@ class Service:
         log.warning(
             "%d requests did not finish within %g s and are cut off", self._active, self.settings.drain_s
         )
-        await self.stop()
+        self.interrupt()
         await self._finished_within(STOP_S)
 
     async def _finished_within(self, seconds: float) -> bool:
@@ -162,6 +203,11 @@ class Service:
         except TimeoutError:
             return False
         return True
+
+
+def engine_failed() -> ApiError:
+    """The error for work that a dead engine cannot do."""
+    return ApiError(503, "The engine has failed, and the server is about to stop.", code="engine_failed")
 
 
 def shutting_down() -> ApiError:

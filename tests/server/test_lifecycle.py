@@ -147,6 +147,7 @@ def test_what_outlasts_the_drain_is_told_so(narrow: Server) -> None:
 
 
 WEDGE = """
+import time
 from byollm.engine import Engine
 from byollm.cli.main import main
 
@@ -174,10 +175,10 @@ def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
         next(stream)
         wait_for(lambda: httpx.get(f"{server.url}/ping", timeout=2).status_code == 503, 10)
         assert httpx.get(f"{server.url}/health").json()["status"] == "failed"
-        with pytest.raises(openai.APIError):
+        with pytest.raises(openai.APIError, match="engine has failed"):
             list(stream)
         assert server.process.wait(25) == 1
-    assert "engine" in server.log.read_text()
+    assert "error: the engine died or is wedged" in server.log.read_text()
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy() -> None:

@@ -73,7 +73,7 @@ def refused(response: httpx.Response, status: int = 400) -> dict[str, Any]:
         ({"n": 1.5}, "n", "invalid_type"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"max_tokens": -1}, "max_tokens", "invalid_value"),
-        ({"max_tokens": 10**40}, "max_tokens", "context_length_exceeded"),
+        ({"max_tokens": 10**40}, "messages", "context_length_exceeded"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens", "invalid_value"),
         ({"seed": 2**63}, "seed", "invalid_value"),
         ({"seed": "x"}, "seed", "invalid_type"),
