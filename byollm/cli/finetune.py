@@ -11,7 +11,9 @@ def finetune(
     full: Annotated[bool, typer.Option("--full", help="Train all weights.")] = False,
     conversations: Annotated[
         Path | None,
-        typer.Option(help="What `byollm data conversations` wrote; `conversations` under data.output if not given."),
+        typer.Option(
+            help="What `byollm data conversations` wrote; `conversations` under data.output if not given."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The directory of the run.")] = Path("var/runs/finetune"),
     epochs: Annotated[float | None, typer.Option(help="Read the conversations this many times.")] = None,

@@ -13,7 +13,9 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="The directory of the run.")] = Path("var/runs/pretrain"),
     minutes: Annotated[float | None, typer.Option(help="Train for about this long.")] = None,
     tokens: Annotated[float | None, typer.Option(help="Train on this many tokens, such as 20e6.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Chooses the first weights and the order of the data.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Chooses the first weights and the order of the data.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; 0: all cores.")] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="The environment: config/<env>.yaml.")] = "dev",
 ) -> None:

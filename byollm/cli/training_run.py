@@ -27,8 +27,8 @@ def report(outcome: "Outcome", out: Path) -> None:
     """Say how a run ended; one that was interrupted ends the process as its signal would have."""
     if outcome.interrupted is not None and not outcome.finished:
         typer.echo(
-            f"stopped by {outcome.interrupted.name} after step {outcome.steps} of {outcome.total_steps}, with a "
-            f"checkpoint. Run the same command again to continue.",
+            f"stopped by {outcome.interrupted.name} after step {outcome.steps} of {outcome.total_steps}. "
+            "Run the same command again to continue from the last checkpoint.",
             err=True,
         )
         raise typer.Exit(128 + outcome.interrupted)

@@ -36,7 +36,7 @@ class ModelShape(Section):
 
 
 class Budget(Section):
-    """How long to train. The steps are fixed before the first one, so that an interrupted run resumes exactly."""
+    """How long to train. The steps are fixed before the first one, so that a run resumes exactly."""
 
     amount: Annotated[float, Field(gt=0)]
     """How many of `unit`."""
@@ -47,6 +47,9 @@ class Budget(Section):
 
 class Recipe(Section):
     """What pretraining and fine-tuning share: one loop, one set of words."""
+
+    budget: Budget = Budget(amount=20_000_000, unit="tokens")
+    """How long to train."""
 
     sequence_length: Annotated[int, Field(ge=8)] = 512
     """Tokens in a row."""
@@ -71,7 +74,7 @@ class Recipe(Section):
     """Share of the steps in which the learning rates rise from 0."""
 
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the steps, the last ones, in which the learning rates fall to 0; between the two they are constant."""
+    """Share of the steps, the last ones, in which the learning rates fall to 0, constant until then."""
 
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of all gradients together; a longer one is shortened to it."""
@@ -83,15 +86,15 @@ class Recipe(Section):
     """Where to train; `auto` takes a GPU where there is one."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products. Weights and optimiser state are float32 always. `auto` takes bfloat16 where
-    the hardware multiplies it natively: on CUDA, and on CPUs with AVX512-BF16 or AMX."""
+    """Type of the matrix products. Weights and optimiser state are float32 always. `auto` takes bfloat16
+    where the hardware multiplies it natively: on CUDA, and on CPUs with AVX512-BF16 or AMX."""
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads; 0 leaves the choice to torch, which takes all cores unless OMP_NUM_THREADS says otherwise."""
+    """CPU threads; 0 leaves the choice to torch: all cores unless OMP_NUM_THREADS says otherwise."""
 
     compile: bool = True
-    """Compile the model with torch.compile; needs a C++ compiler on a CPU, and is skipped with a notice where there
-    is none."""
+    """Compile the model with torch.compile. On a CPU that needs a C++ compiler; where there is none, it is
+    skipped with a notice."""
 
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
     """Minutes between checkpoints, which is what a killed run loses at most; 0 writes one after each step."""
@@ -109,9 +112,6 @@ class PretrainSettings(Recipe):
     model: ModelShape = ModelShape()
     """The shape of the model."""
 
-    budget: Budget = Budget(amount=20_000_000, unit="tokens")
-    """How long to train."""
-
 
 class FinetuneSettings(Recipe):
     """Teaching a model to answer: the same loop over conversations, with loss on the answers only."""
@@ -126,7 +126,7 @@ class FinetuneSettings(Recipe):
     """Peak learning rate of AdamW, which trains embeddings, head, norms and biases."""
 
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Share of the steps, the last ones, in which the learning rates fall to 0; between the two they are constant."""
+    """Share of the steps, the last ones, in which the learning rates fall to 0, constant until then."""
 
     validations: Annotated[int, Field(ge=1)] = 6
     """Validations spread over the run, the last one at its end."""

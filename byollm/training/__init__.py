@@ -1,4 +1,4 @@
-"""Training: pretraining and fine-tuning on one loop, with checkpoints that a kill at any moment cannot spoil."""
+"""Pretraining and fine-tuning on one loop; a run that is killed at any moment resumes exactly."""
 
 from byollm.training.errors import DivergenceError, ResumeError, TrainingError
 

@@ -2,9 +2,10 @@
 
     out = softmax(q k^T / sqrt(head_dim), causal) v
 
-Torch's CPU kernel computes the products with the future and throws them away. Here queries go in blocks of 64, each
-multiplied only with the keys up to its end; query heads that share keys are one matrix product; the probabilities
-are kept for the backward pass, half of time x time for each head. To torch.compile the two passes are opaque.
+Torch's CPU kernel computes the products with the future and throws them away. Here queries go in blocks of
+64, each multiplied only with the keys up to its end; query heads that share keys are one matrix product; the
+probabilities are kept for the backward pass, half of time x time for each head. To torch.compile the two
+passes are opaque.
 """
 
 import math
@@ -31,13 +32,14 @@ def blocked_attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     batch, time, heads, head_dim = q.shape
     kv_heads = k.shape[2]
-    grouped = q.unflatten(2, (kv_heads, heads // kv_heads)).permute(0, 2, 3, 1, 4)
+    grouped = q.reshape(batch, time, kv_heads, heads // kv_heads, head_dim).permute(0, 2, 3, 1, 4)
     out, _ = _forward(
         grouped.reshape(batch * kv_heads, heads // kv_heads, time, head_dim),
         k.transpose(1, 2).reshape(batch * kv_heads, time, head_dim),
         v.transpose(1, 2).reshape(batch * kv_heads, time, head_dim),
     )
-    return out.view(batch, kv_heads, heads // kv_heads, time, head_dim).permute(0, 3, 1, 2, 4).flatten(2, 3)
+    by_head: Tensor = out.view(batch, heads, time, head_dim)
+    return by_head.transpose(1, 2)
 
 
 @torch.library.custom_op("byollm::causal_attention", mutates_args=())

@@ -45,8 +45,8 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint and remove those that are older than the newest two.
 
-        A full disk or another refusal to write leaves what was there as it was: the training goes on, the reason is
-        told, and the result is False.
+        A full disk or another refusal to write leaves what was there as it was; the training goes on, the
+        reason is told, and the result is False.
         """
         target = self._directory / f"step-{checkpoint.step:08d}"
         try:
@@ -57,7 +57,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             self._warn(
                 f"checkpoint of step {checkpoint.step} could not be written to {self._directory} ({error}). "
-                "The checkpoint before it is intact and training goes on; free some space before the next one."
+                "The one before it is intact and training goes on; free some space before the next one."
             )
             return False
         for old in self._all()[KEPT:]:
@@ -77,13 +77,13 @@ class Checkpoints:
             if fault is None:
                 state = json.loads((path / STATE).read_text(encoding="utf-8"))
                 # cloned: the file's pages are neither aligned as torch aligns nor sure to stay
-                tensors = {name: t.clone() for name, t in load_file(path / TENSORS).items()}
+                tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
                 return Checkpoint(_step(path), tensors, state)
             self._warn(f"{path}: damaged ({fault}); falling back to the checkpoint before it")
         if found:
             raise ResumeError(
-                f"{self._directory}: no checkpoint is whole, so the run cannot be continued. Restore the directory "
-                f"from a copy, or remove {self._directory.parent} to start over."
+                f"{self._directory}: no checkpoint is whole, so the run cannot be continued. Restore the "
+                f"directory from a copy, or remove {self._directory.parent} to start over."
             )
         return None
 
@@ -91,7 +91,9 @@ class Checkpoints:
         """Return the checkpoints, newest first."""
         if not self._directory.is_dir():
             return []
-        return sorted((p for p in self._directory.iterdir() if _NAME.fullmatch(p.name)), key=_step, reverse=True)
+        return sorted(
+            (p for p in self._directory.iterdir() if _NAME.fullmatch(p.name)), key=_step, reverse=True
+        )
 
     def _remove_unfinished(self) -> None:
         for leftover in self._directory.glob(".step-*"):

@@ -13,7 +13,7 @@ def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
     """Draw the records of a run's log to a PNG file, which is replaced in one step."""
     from matplotlib.figure import Figure
 
-    steps, validations = [], []
+    steps, validations = list[dict[str, Any]](), list[dict[str, Any]]()
     for record in records:
         (validations if "validation" in record else steps).append(record)
     if not steps:
@@ -34,18 +34,22 @@ def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     if validations:
         at = [record["tokens"] / 1e6 for record in validations]
-        axes.plot(at, [r["validation"]["loss"] for r in validations], "o-", color="#d94801", label="validation")
+        axes.plot(
+            at, [r["validation"]["loss"] for r in validations], "o-", color="#d94801", label="validation"
+        )
         bytes_axes = axes.twinx()
         bits = [record["validation"]["bits_per_byte"] for record in validations]
         bytes_axes.plot(at, bits, "s--", color="#238b45", markersize=4, label="validation, bits a byte")
         bytes_axes.set_ylabel("bits a byte", color="#238b45")
         axes.plot([], [], "s--", color="#238b45", markersize=4, label="validation, bits a byte")
-        axes.set_title(f"validation loss {validations[-1]['validation']['loss']:.3f}, {bits[-1]:.3f} bits a byte")
+        axes.set_title(
+            f"validation loss {validations[-1]['validation']['loss']:.3f}, {bits[-1]:.3f} bits a byte"
+        )
     time_axis = axes.secondary_xaxis(
         "top",
         functions=(
-            lambda x: np.interp(x, tokens, minutes),
-            lambda x: np.interp(x, minutes, tokens),
+            lambda x: np.interp(np.asarray(x), tokens, minutes),
+            lambda x: np.interp(np.asarray(x), minutes, tokens),
         ),
     )
     time_axis.set_xlabel("minutes")

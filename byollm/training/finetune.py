@@ -1,4 +1,4 @@
-"""Teaching a model to answer: all weights, on what `byollm data conversations` wrote, loss on the answers only."""
+"""Teaching a model to answer: all weights, on conversations, with loss on the answers only."""
 
 from pathlib import Path
 
@@ -47,14 +47,14 @@ def finetune(
         val = ConversationDataset.open(conversations, "val", base)
         if train.vocab_size > model.config.vocab_size:
             raise TrainingError(
-                f"{base}: the tokenizer has {train.vocab_size:,} tokens, the model only {model.config.vocab_size:,}. "
-                "They do not belong together: copy the model directory afresh."
+                f"{base}: the tokenizer has {train.vocab_size:,} tokens, the model only "
+                f"{model.config.vocab_size:,}. They do not belong together: copy the directory afresh."
             )
         for name, split in (("training", train), ("validation", val)):
             if skipped := split.skipped(settings.sequence_length):
                 reporter.note(
-                    f"{skipped} of {split.conversations} {name} conversations are left out: their first answer "
-                    f"does not fit into {settings.sequence_length} tokens"
+                    f"{skipped} of {split.conversations} {name} conversations are left out: their first "
+                    f"answer does not fit into {settings.sequence_length} tokens"
                 )
         inputs = {
             "conversations": {split: sha256(conversations / f"{split}.jsonl") for split in ("train", "val")},

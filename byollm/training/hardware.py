@@ -1,18 +1,21 @@
 """What a run computes on: device, precision, threads, and how fast the machine multiplies matrices."""
 
+import math
 import os
 import platform
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.utils.deterministic
 
 from byollm.settings.training import Recipe
 from byollm.training.errors import TrainingError
 
-PEAK_SIZES = (1024, 2048)
+PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 PEAK_SECONDS = 0.5
 
 
@@ -36,30 +39,48 @@ class Hardware:
         cuda = torch.cuda.is_available()
         if recipe.device == "cuda" and not cuda:
             raise TrainingError(
-                "device is cuda, but torch sees no GPU here. Set device to auto or cpu, or install a torch built for "
-                "CUDA together with its driver."
+                "device is cuda, but torch sees no GPU here. Set device to auto or cpu, or install a torch "
+                "built for CUDA together with its driver."
             )
         device = torch.device("cuda" if cuda and recipe.device != "cpu" else "cpu")
-        narrow = recipe.precision == "bfloat16" or (recipe.precision == "auto" and _multiplies_bfloat16(device))
+        narrow = recipe.precision == "bfloat16" or (
+            recipe.precision == "auto" and _multiplies_bfloat16(device)
+        )
         return cls(device, torch.bfloat16 if narrow else torch.float32)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which matrix products have this precision."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
+    @contextmanager
+    def deterministic(self) -> Iterator[None]:
+        """Make torch add in one order on a CPU, whatever the threads do; a GPU is left as it is.
+
+        Without it, two threads of a compiled embedding's gradient add in the order in which they come.
+        """
+        before = torch.are_deterministic_algorithms_enabled()
+        fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        try:
+            if self.device.type == "cpu":
+                torch.use_deterministic_algorithms(True)
+                torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+            torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+
     def peak_flops(self) -> float:
         """Measure the floating point operations a second of the fastest square matrix product."""
-        best = 0.0
-        for size in PEAK_SIZES:
-            a = torch.randn(size, size, device=self.device, dtype=self.dtype)
-            until = time.perf_counter() + PEAK_SECONDS
-            while time.perf_counter() < until:
-                start = time.perf_counter()
-                a @ a
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize()
-                best = max(best, 2 * size**3 / (time.perf_counter() - start))
-        return best
+        size = PEAK_SIZE[self.device.type]
+        a = torch.randn(size, size, device=self.device, dtype=self.dtype)
+        best, until = math.inf, time.perf_counter() + PEAK_SECONDS
+        while best == math.inf or time.perf_counter() < until:
+            start = time.perf_counter()
+            a @ a
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+        return 2 * size**3 / best
 
     def describe(self) -> dict[str, str | int]:
         """Name what the arithmetic of a run depends on besides its settings."""
@@ -74,7 +95,7 @@ class Hardware:
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -12,7 +12,7 @@ FREE = {"checkpoint_minutes", "threads", "device", "precision", "compile"}
 
 
 def identity_of(command: str, recipe: Recipe, **inputs: Any) -> dict[str, Any]:
-    """Return what defines a run: the command, the settings that its result depends on, and hashes of its inputs."""
+    """Return what defines a run: the command, the settings that matter to its result, and its inputs."""
     return {"command": command, "settings": recipe.model_dump(mode="json", exclude=FREE), **inputs}
 
 
@@ -30,8 +30,8 @@ def check_identity(found: Mapping[str, Any], asked: Mapping[str, Any], run: Path
     ]
     if differences:
         raise ResumeError(
-            f"{run} holds another run: {'; '.join(differences)}. Ask for the same to continue it, or choose another "
-            "--out for a new run."
+            f"{run} holds another run: {'; '.join(differences)}. Ask for the same to continue it, or choose "
+            "another --out for a new run."
         )
 
 

@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """While entered, the first SIGTERM or SIGINT is noted in `received`; a second one acts as it did before."""
+    """While entered, the first SIGTERM or SIGINT is noted in `received`; a second acts as ever."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

@@ -53,7 +53,7 @@ class _CrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, no-untyped-call]
+    @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_head = ctx.saved_tensors
         return (d_hidden * scale).to(ctx.dtype), d_head * scale, None, None

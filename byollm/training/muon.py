@@ -1,9 +1,9 @@
 """Muon: momentum whose update is orthogonalised, for the matrices inside the layers.
 
 K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024),
-https://kellerjordan.github.io/posts/muon/. The arithmetic is that of `torch.optim.Muon`; what differs is the cost.
-Matrices of one shape are orthogonalised together, the iteration runs on the small Gram matrix instead of the
-whole update, and in float32 on a CPU, where bfloat16 products may be a hundred times slower.
+https://kellerjordan.github.io/posts/muon/. The arithmetic is that of `torch.optim.Muon`; what differs is the
+cost. Matrices of one shape are orthogonalised together; the iteration runs on the small Gram matrix instead
+of the whole update, and in float32 on a CPU, where bfloat16 products may be a hundred times slower.
 """
 
 import math
@@ -23,8 +23,8 @@ SMALLEST_NORM = 1e-7
 class Muon(torch.optim.Optimizer):
     """The optimiser of 2-D weights (out, in).
 
-    A step is `weight -= lr * weight_decay * weight + lr * sqrt(max(1, out / in)) * orthogonalise(update)`, where
-    `update` is Nesterov momentum.
+    A step is `weight -= lr * weight_decay * weight + lr * sqrt(max(1, out / in)) * orthogonalise(update)`,
+    where `update` is Nesterov momentum.
 
     Args:
         matrices: the weights; all of them need a gradient at each step
@@ -65,9 +65,9 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(updates: Tensor) -> Tensor:
     """Return for each matrix of (n, rows, columns) one with the same singular vectors and values near 1.
 
-    Newton-Schulz: X <- a X + b (X X^T) X + c (X X^T)^2 X. Each round multiplies X from the left by a polynomial P of
-    G = X X^T, all of which commute, so G <- P G P needs small square products only, and the product of all P
-    is applied once at the end.
+    Newton-Schulz: X <- a X + b (X X^T) X + c (X X^T)^2 X. Each round multiplies X from the left by a
+    polynomial P of G = X X^T. These all commute, so G <- P G P needs small square products only, and the
+    product of all P is applied once at the end.
     """
     a, b, c = COEFFICIENTS
     x = updates.bfloat16() if updates.is_cuda else updates

@@ -14,7 +14,7 @@ class Optimizers:
     """Muon for the matrices inside the layers, AdamW for embeddings, head, norms and biases."""
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        matrices, others = [], []
+        matrices, others = list[nn.Parameter](), list[nn.Parameter]()
         for name, parameter in model.named_parameters():
             inside = parameter.ndim == 2 and not name.startswith(("embed_", "lm_head"))
             (matrices if inside else others).append(parameter)
@@ -64,7 +64,7 @@ class Optimizers:
 
 
 def rate(step: int, total: int, warmup_fraction: float, decay_fraction: float) -> float:
-    """Return the share of the peak learning rate for `step` (0 .. total - 1): up, constant, down to nearly 0."""
+    """Return the share of the peak rates for `step` (0 .. total - 1): up, constant, down to nearly 0."""
     up = (step + 1) / max(1.0, warmup_fraction * total)
     down = (total - step) / max(1.0, decay_fraction * total)
     return min(1.0, up, down)

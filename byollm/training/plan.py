@@ -1,4 +1,4 @@
-"""How many steps a run takes: fixed before the first one, so that a resumed run ends where an unbroken one does."""
+"""How many steps a run takes: fixed before the first, so that a resumed run ends as an unbroken one does."""
 
 import math
 import statistics

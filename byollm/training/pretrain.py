@@ -34,8 +34,8 @@ def pretrain(settings: PretrainSettings, data: Path, run: Path, reporter: Report
     tokenizer = Tokenizer.load(data / "tokenizer")
     if tokenizer.vocab_size != train.vocab_size:
         raise TrainingError(
-            f"{data}: the shards were made with a vocabulary of {train.vocab_size:,}, the tokenizer beside them has "
-            f"{tokenizer.vocab_size:,}. Prepare the data anew: byollm data prepare --force --out {data}"
+            f"{data}: the shards were made with a vocabulary of {train.vocab_size:,}, the tokenizer beside "
+            f"them has {tokenizer.vocab_size:,}. Prepare anew: byollm data prepare --force --out {data}"
         )
     with locked(run):
         hardware = Hardware.choose(settings)
@@ -61,6 +61,14 @@ def pretrain(settings: PretrainSettings, data: Path, run: Path, reporter: Report
         outcome = trainer.train()
         if outcome.finished:
             finish(
-                run, model, tokenizer, tokenizer.eos_ids, outcome, settings, hardware, command="pretrain", data=manifest
+                run,
+                model,
+                tokenizer,
+                tokenizer.eos_ids,
+                outcome,
+                settings,
+                hardware,
+                command="pretrain",
+                data=manifest,
             )
         return outcome

@@ -55,9 +55,9 @@ class Reporter:
         """Show a validation's record, as it is logged."""
         found = record["validation"]
         self._console.print(
-            f"step {record['step']}/{self._total}  {record['tokens']:,} tokens  {_duration(record['seconds'])}  "
-            f"validation: loss {found['loss']:.4f}  accuracy {found['accuracy']:.2%}  "
-            f"{found['bits_per_byte']:.4f} bits/byte",
+            f"step {record['step']}/{self._total}  {record['tokens']:,} tokens  "
+            f"{_duration(record['seconds'])}  validation: loss {found['loss']:.4f}  "
+            f"accuracy {found['accuracy']:.2%}  {found['bits_per_byte']:.4f} bits/byte",
             markup=False,
         )
 

@@ -12,7 +12,7 @@ from byollm.training.errors import ResumeError, TrainingError
 class RunLog:
     """The log of a run, open for appending.
 
-    A checkpoint records `sync()`, the length of the log at its step; resuming cuts the log to that length, and
+    A checkpoint records `sync()`, the length of the log at its step. Resuming cuts the log to that length;
     the steps after it are logged again as they are taken again.
 
     Raises:
@@ -27,8 +27,8 @@ class RunLog:
         if found < length:
             self._file.close()
             raise ResumeError(
-                f"{path} has {found:,} bytes, but {length:,} when the checkpoint was written. Restore the file, or "
-                f"remove {path.parent} to start over."
+                f"{path} has {found:,} bytes, but had {length:,} at the checkpoint. Restore the file, "
+                f"or remove {path.parent} to start over."
             )
         self._file.truncate(length)
         self._file.seek(length)
@@ -44,8 +44,8 @@ class RunLog:
             self._file.flush()
         except OSError as error:
             raise TrainingError(
-                f"{self._path} cannot be written ({error.strerror}). Training stops here, lest a part of its curve "
-                "be lost: free some space and run the same command again, it continues from the last checkpoint."
+                f"{self._path} cannot be written ({error.strerror}). Training stops, so that no part of its "
+                "curve is lost. Free some space and run the same command again: it continues."
             ) from error
 
     def sync(self) -> int:

@@ -31,7 +31,7 @@ class Stepper:
         """Tokens of a step."""
 
     def take(self, step: int, total: int) -> tuple[float, float, float]:
-        """Take step `step` of `total`; return the mean loss, the gradient's norm and the share of the peak rates.
+        """Take step `step` of `total`; return loss, gradient norm and the share of the peak rates.
 
         Raises:
             DivergenceError: the loss or the gradient is not finite; the weights are as they were.
@@ -47,8 +47,8 @@ class Stepper:
         known = self.model.config.vocab_size
         if (largest := max(int(inputs.max()) for inputs, _ in batches)) >= known:
             raise TrainingError(
-                f"the data holds token {largest}, but the model's vocabulary ends at {known - 1}. The token shards "
-                "and the tokenizer beside them do not belong together: prepare the data anew."
+                f"the data holds token {largest}, but the model's vocabulary ends at {known - 1}. The token "
+                "shards and the tokenizer beside them do not belong together: prepare the data anew."
             )
         counted = sum(int((targets != IGNORED).sum()) for _, targets in batches)
         loss = torch.zeros((), device=self._hardware.device)
@@ -60,15 +60,15 @@ class Stepper:
                 hidden.flatten(0, 1), self.model.head_weight, targets.flatten(), self._hardware.dtype
             )
             part_loss = part_loss / counted
-            part_loss.backward()
+            part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
         norm = self.optimizers.clip()
         if not math.isfinite(loss.item()) or not math.isfinite(norm):
             raise DivergenceError(
-                f"step {step + 1}: the loss is {loss.item()} and the gradient's norm {norm}. The last checkpoint "
-                "is from before this and is kept. Start a new run (another --out) with lower learning rates "
-                f"(matrix_learning_rate is {recipe.matrix_learning_rate}, learning_rate {recipe.learning_rate}) or "
-                "a longer warm-up."
+                f"step {step + 1}: the loss is {loss.item()} and the gradient's norm {norm}. The last "
+                "checkpoint is from before this and is kept. Start a new run (another --out) with lower "
+                f"learning rates (matrix_learning_rate is {recipe.matrix_learning_rate}, learning_rate "
+                f"{recipe.learning_rate}) or a longer warm-up."
             )
         share = rate(step, total, recipe.warmup_fraction, recipe.decay_fraction)
         self.optimizers.step(share)

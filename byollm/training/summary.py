@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from byollm import __version__
@@ -36,8 +36,7 @@ def finish(
     """
     save_decoder(model, run / "model", tokenizer, eos_ids=eos_ids)
     steps = [record for record in read_log(run / "log.jsonl") if "loss" in record]
-    stepping = sum(record["tokens"] / record["step"] / record["tokens_per_second"] for record in steps)
-    speed = outcome.tokens / stepping
+    speed = median(record["tokens_per_second"] for record in steps)
     flops = 3 * model.config.flops_per_token(recipe.sequence_length)
     found = outcome.validation
     assert found is not None, "a finished run has validated at its last step"

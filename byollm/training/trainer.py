@@ -94,6 +94,10 @@ class Trainer:
             DivergenceError: the loss is no longer finite.
             TrainingError: the data does not fit the model, or the log cannot be written.
         """
+        with self._hardware.deterministic():
+            return self._train()
+
+    def _train(self) -> Outcome:
         checkpoint = self._checkpoints.newest()
         if checkpoint is None:
             self._peak = self._hardware.peak_flops()
@@ -127,7 +131,7 @@ class Trainer:
         while self._step < self._total and interruption.received is None:
             self._take_step()
             finished = self._step == self._total
-            if finished or self._validates(self._step):
+            if self._validates(self._step):
                 self._validate(None if finished else self._recipe.validation_tokens)
             due = time.monotonic() - saved >= 60 * self._recipe.checkpoint_minutes
             if finished or due or interruption.received is not None:
@@ -171,7 +175,8 @@ class Trainer:
         }
         self._log.append(record)
         self._reporter.validation(record)
-        draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        if tokens is not None:  # the last curve is drawn when the loop is left
+            draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
 
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._started
@@ -200,7 +205,7 @@ class Trainer:
         for name, now in self._environment().items():
             if (then := state["environment"].get(name)) != now:
                 self._reporter.note(
-                    f"{name} was {then} and is {now}: the run continues, but not bit for bit as it would have."
+                    f"{name} was {then}, now {now}: the run continues, but not bit for bit as it would have."
                 )
         self._model.load_state_dict(_under(WEIGHTS, checkpoint.tensors))
         self._stepper.optimizers.load(_under(OPTIMIZERS, checkpoint.tensors))

@@ -72,5 +72,7 @@ class Validator:
     def _batches(self, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
         windows = islice(self._rows.windows(self._length), 0, None, stride)
         while batch := list(islice(windows, self._batch_size)):
-            inputs, targets = (torch.stack(part).to(self._hardware.device) for part in zip(*batch, strict=True))
+            inputs, targets = (
+                torch.stack(part).to(self._hardware.device) for part in zip(*batch, strict=True)
+            )
             yield inputs, targets
