@@ -1,13 +1,14 @@
 """Attention of one step over the paged cache."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from byollm.engine.kv_cache import BLOCK_SIZE, KVCache
+from byollm.engine.kv_cache import BLOCK_SIZE, KVCache, LayerCache
 
 SMALLEST_BUCKET = 4  # blocks
 
@@ -30,7 +31,7 @@ class _Group(NamedTuple):
     """Sequences with one row each, attended to in one call."""
 
     rows: slice
-    table: Tensor  # (rows * kv_heads * blocks,) rows of the cache seen as (blocks * kv_heads, ...)
+    pages: Tensor  # (rows * kv_heads * blocks,) of the cache
     mask: Tensor  # (rows, 1, 1, blocks * BLOCK_SIZE) added to the scores
 
 
@@ -38,7 +39,7 @@ class _Prompt(NamedTuple):
     """Several rows of one sequence."""
 
     rows: slice
-    table: Tensor | None  # (kv_heads * blocks,); None: all keys are in the batch itself
+    pages: Tensor | None  # (kv_heads * blocks,) of the cache; None: all keys are in the batch itself
     mask: Tensor | None  # (rows, keys) added to the scores; None: plainly causal
     keys: int
 
@@ -72,29 +73,26 @@ class PagedAttention:
     def __init__(self, cache: KVCache, spans: Sequence[Span], windows: Sequence[int | None]) -> None:
         self._cache = cache
         self._windows = windows
-        device = cache.keys[0].device
-        places = [
-            (span.blocks[position // BLOCK_SIZE], position % BLOCK_SIZE)
-            for span in spans
-            for position in range(span.start, span.end)
-        ]
-        self._blocks, self._offsets = torch.tensor(places, device=device).unbind(1)
+        places = [(span.blocks, position) for span in spans for position in range(span.start, span.end)]
+        self._rows = cache.rows(
+            [blocks[position // BLOCK_SIZE] for blocks, position in places],
+            [position % BLOCK_SIZE for _, position in places],
+        )
         self._plans = {window: self._plan(spans, window) for window in dict.fromkeys(windows)}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q (tokens, heads, head_dim), given k and v (tokens, kv_heads, head_dim); shape of q."""
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._blocks, :, self._offsets] = k
-        values[self._blocks, :, self._offsets] = v
+        cache = self._cache.layers[layer]
+        cache.write(self._rows, k, v)
         plan = self._plans[self._windows[layer]]
         if len(plan.groups) == 1 and not plan.prompts:
-            return _attend_group(plan.groups[0], q, keys, values)
+            return _attend_group(plan.groups[0], q, cache)
         out = torch.empty_like(q)
         for group in plan.groups:
-            out[group.rows] = _attend_group(group, q[group.rows], keys, values)
+            out[group.rows] = _attend_group(group, q[group.rows], cache)
         for prompt in plan.prompts:
             rows = prompt.rows
-            out[rows] = _attend_prompt(prompt, q[rows], k[rows], v[rows], keys, values)
+            out[rows] = _attend_prompt(prompt, q[rows], k[rows], v[rows], cache)
         return out
 
     def _plan(self, spans: Sequence[Span], window: int | None) -> _Plan:
@@ -119,87 +117,67 @@ class PagedAttention:
         size = bucket(spans[0])
         if window is not None:
             size = min(size, (window - 2) // BLOCK_SIZE + 2)
-        table, firsts, ends = [], [], []
+        table, ends = [], []
         for span in spans:
             used = -(-span.end // BLOCK_SIZE)
             first = max(0, used - size)
             blocks = span.blocks[first:used]
-            # Padding repeats a block of the sequence itself: another's might hold numbers that are not
-            # finite.
+            # Padding repeats a block of the sequence itself: another's may hold numbers that are not finite.
             table.append(blocks + blocks[-1:] * (size - len(blocks)))
-            firsts.append(first * BLOCK_SIZE)
-            ends.append(span.end)
-        device = self._blocks.device
-        keys = torch.arange(size * BLOCK_SIZE, device=device) + torch.tensor(firsts, device=device)[:, None]
-        end = torch.tensor(ends, device=device)[:, None]
-        hidden = keys >= end
-        if window is not None:
-            hidden |= keys < end - window
-        return _Group(
-            slice(row, row + len(spans)),
-            self._head_table(torch.tensor(table, device=device)),
-            self._mask(hidden),
-        )
+            ends.append(span.end - first * BLOCK_SIZE)
+        pages = self._cache.pages(torch.tensor(table, device=self._cache.device))
+        masks, last = self._masks(size * BLOCK_SIZE, window)
+        mask = masks[torch.tensor([last - end for end in ends], device=self._cache.device)]
+        return _Group(slice(row, row + len(spans)), pages, mask[:, None, None])
 
     def _prompt(self, span: Span, row: int, window: int | None) -> _Prompt:
         rows = slice(row, row + span.end - span.start)
         if span.start == 0 and (window is None or span.end <= window):
             return _Prompt(rows, None, None, span.end)
-        device = self._blocks.device
         first = 0 if window is None else max(0, span.start + 1 - window) // BLOCK_SIZE
         used = -(-span.end // BLOCK_SIZE)
-        key = torch.arange(first * BLOCK_SIZE, span.end, device=device)
-        query = torch.arange(span.start, span.end, device=device)[:, None]
-        hidden = key > query
-        if window is not None:
-            hidden |= key <= query - window
-        table = self._head_table(torch.tensor([span.blocks[first:used]], device=device))
-        return _Prompt(rows, table, self._mask(hidden)[:, 0, 0], len(key))
+        pages = self._cache.pages(torch.tensor([span.blocks[first:used]], device=self._cache.device))
+        keys = span.end - first * BLOCK_SIZE
+        masks, last = self._masks(keys, window)
+        # The last row ends with the last key, and each row before it one key earlier.
+        return _Prompt(rows, pages, masks[last - keys : last - keys + span.end - span.start].flip(0), keys)
 
-    def _head_table(self, table: Tensor) -> Tensor:
-        """Turn block ids (rows, blocks) into rows of the cache seen as (blocks * kv_heads, ...), flat."""
-        heads = torch.arange(self._cache.kv_heads, device=table.device)
-        return (table[:, None, :] * self._cache.kv_heads + heads[:, None]).flatten()
+    def _masks(self, size: int, window: int | None) -> tuple[Tensor, int]:
+        """Return masks over `size` keys, and the number of which a row's end is subtracted to find its own."""
+        window = size if window is None else min(window, size)
+        return _sliding_masks(size, window, self._cache.dtype, self._cache.device), size + window
 
-    def _mask(self, hidden: Tensor) -> Tensor:
-        """Turn hidden (rows, keys) into what is added to the scores, (rows, 1, 1, keys)."""
-        dtype = self._cache.keys[0].dtype
-        return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
-            hidden, float("-inf")
-        )[:, None, None]
+
+@lru_cache(maxsize=64)
+def _sliding_masks(size: int, window: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what may be added to the scores of `size` keys, (size + window + 1, size): 0 or minus infinity.
+
+    Mask number size + window - end lets the `window` keys before `end` count. All are views of one vector.
+    """
+    hidden = torch.full((size,), float("-inf"), dtype=dtype, device=device)
+    return torch.cat([hidden, torch.zeros(window, dtype=dtype, device=device), hidden]).unfold(0, size, 1)
 
 
 def _same_bucket(span: Span, other: Span) -> bool:
     return other.end - other.start == 1 and bucket(other) == bucket(span)
 
 
-def _gather(tensor: Tensor, table: Tensor, sequences: int) -> Tensor:
-    """Gather (sequences, kv_heads, keys, head_dim) from a layer's cache tensor."""
-    blocks, heads, _, size = tensor.shape
-    rows = tensor.view(blocks * heads, -1).index_select(0, table)
-    return rows.view(sequences, heads, -1, size)
-
-
-def _attend_group(group: _Group, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _attend_group(group: _Group, q: Tensor, cache: LayerCache) -> Tensor:
     rows, heads, size = q.shape
-    kv_heads = keys.shape[1]
+    keys, values = cache.read(group.pages, rows)
     # The query heads that share a key head take the place of query positions: nothing is repeated.
-    out = F.scaled_dot_product_attention(
-        q.view(rows, kv_heads, heads // kv_heads, size),
-        _gather(keys, group.table, rows),
-        _gather(values, group.table, rows),
-        attn_mask=group.mask,
+    grouped = q.view(rows, keys.shape[1], -1, size)
+    return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=group.mask).reshape(
+        rows, heads, size
     )
-    return out.reshape(rows, heads, size)
 
 
-def _attend_prompt(prompt: _Prompt, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    if prompt.table is None:
+def _attend_prompt(prompt: _Prompt, q: Tensor, k: Tensor, v: Tensor, cache: LayerCache) -> Tensor:
+    if prompt.pages is None:
         k, v = k.transpose(0, 1)[None], v.transpose(0, 1)[None]
     else:
-        k = _gather(keys, prompt.table, 1)[:, :, : prompt.keys]
-        v = _gather(values, prompt.table, 1)[:, :, : prompt.keys]
-    out = F.scaled_dot_product_attention(
-        q.transpose(0, 1)[None], k, v, attn_mask=prompt.mask, is_causal=prompt.mask is None, enable_gqa=True
-    )
+        k, v = (x[:, :, : prompt.keys] for x in cache.read(prompt.pages, 1))
+    q = q.transpose(0, 1)[None]
+    causal = prompt.mask is None
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=prompt.mask, is_causal=causal, enable_gqa=True)
     return out[0].transpose(0, 1)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from byollm.engine.errors import EngineError
 from byollm.modeling import DecoderConfig
@@ -16,11 +17,36 @@ SHARE_OF_FREE_MEMORY = {
 }  # what a cache takes of the memory free at load, unless told
 
 
-class KVCache:
-    """Paged keys and values, one pair of tensors a layer.
+class LayerCache:
+    """Keys and values of one layer, in blocks: (blocks, kv_heads, BLOCK_SIZE, head_dim).
 
-    Heads come before the tokens of a block, so that gathering (block, head) rows makes each head's keys
-    contiguous.
+    Heads come before the tokens of a block, so that gathering pages, the (block, head) pairs, makes the keys
+    of each head contiguous. A row is one token of one page.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        # Zeros, not empty: masked slots are multiplied by zero, which only finite numbers survive.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self._rows = [x.view(-1, shape[3]) for x in (self.keys, self.values)]
+        self._pages = [x.view(-1, shape[2] * shape[3]) for x in (self.keys, self.values)]
+
+    def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Set rows (tokens * kv_heads,) to keys and values (tokens, kv_heads, head_dim)."""
+        for own, given in zip(self._rows, (keys, values), strict=True):
+            own.index_copy_(0, rows, given.reshape(-1, given.shape[-1]))
+
+    def read(self, pages: Tensor, sequences: int) -> tuple[Tensor, Tensor]:
+        """Gather pages (sequences * kv_heads * blocks,) as (sequences, kv_heads, tokens, head_dim) each."""
+        _, heads, _, size = self.keys.shape
+        keys, values = (own.index_select(0, pages).view(sequences, heads, -1, size) for own in self._pages)
+        return keys, values
+
+
+class KVCache:
+    """Paged keys and values of all layers.
 
     Args:
         config: the decoder's shape.
@@ -32,17 +58,26 @@ class KVCache:
     def __init__(
         self, config: DecoderConfig, num_blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
-        self.num_blocks = num_blocks
-        self.kv_heads = config.kv_heads
+        self.kv_heads, self.dtype, self.device = config.kv_heads, dtype, torch.device(device)
         shape = (num_blocks, config.kv_heads, BLOCK_SIZE, config.head_dim)
-        # Zeros, not empty: masked slots are multiplied by zero, which only finite numbers survive.
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
+        self.layers = [LayerCache(shape, dtype, device) for _ in range(config.layers)]
+        self._heads = torch.arange(config.kv_heads, device=device)
+
+    def pages(self, table: Tensor) -> Tensor:
+        """Turn block ids (sequences, blocks) into the pages to read: (sequences * kv_heads * blocks,)."""
+        return (table[:, None, :] * self.kv_heads + self._heads[:, None]).flatten()
+
+    def rows(self, blocks: list[int], offsets: list[int]) -> Tensor:
+        """Turn each token's block and its offset in it into the rows to write: (tokens * kv_heads,)."""
+        first, offset = torch.tensor([blocks, offsets], device=self.device)[:, :, None]
+        rows: Tensor = (first * self.kv_heads + self._heads) * BLOCK_SIZE + offset  # (tokens, kv_heads)
+        return rows.flatten()
 
     def clear(self, blocks: list[int]) -> None:
         """Zero some blocks, so that non-finite numbers in them reach nobody."""
-        for tensor in (*self.keys, *self.values):
-            tensor[blocks] = 0
+        for layer in self.layers:
+            layer.keys[blocks] = 0
+            layer.values[blocks] = 0
 
 
 def bytes_per_block(config: DecoderConfig, dtype: torch.dtype) -> int:

@@ -32,7 +32,7 @@ class ModelRunner:
         Running a chunk again gives the same entries in the same places, so a step that failed may be
         repeated.
         """
-        device = self.cache.keys[0].device
+        device = self.cache.device
         spans = [Span(chunk.start, chunk.end, chunk.request.blocks) for chunk in chunks]
         # Single rows first, by bucket, as PagedAttention wants them; longer spans after.
         order = sorted(

@@ -28,7 +28,7 @@ class EngineSettings(Section):
     max_waiting: Annotated[int, Field(ge=1)] = 10_000
     """Most sequences that may wait beside those running; one more is refused at once."""
 
-    max_batch_tokens: Annotated[int, Field(ge=1)] = 512
+    max_batch_tokens: Annotated[int, Field(ge=1)] = 256
     """Token budget of a step: decoding sequences take one each, chunks of prompts fill the rest."""
 
     cache_blocks: Annotated[int, Field(ge=1)] | None = None

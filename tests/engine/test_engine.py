@@ -196,8 +196,9 @@ def test_queue_is_bounded(make_engine: MakeEngine) -> None:
 
 def test_ten_thousand_may_wait(make_engine: MakeEngine) -> None:
     engine = make_engine(max_waiting=10_000, max_running=64, cache_blocks=128)
+    params = SamplingParams(max_tokens=1)
     for i in range(10_000):
-        engine.add_request(str(i), PROMPT, SamplingParams(max_tokens=1))
+        engine.add_request(str(i), PROMPT, params)
     engine.step()
     stats = engine.stats()
     assert (stats.waiting, stats.running) == (
@@ -232,10 +233,10 @@ def test_only_rows_that_sample_get_logits_and_a_chunk_can_be_run_again(make_engi
     half.blocks, whole.blocks = [3, 1], [0]
     chunks = [Chunk(half, 0, 12), Chunk(whole, 0, 5)]
     first = engine.runner.run(chunks)
-    keys = engine.runner.cache.keys[1].clone()
+    keys = engine.runner.cache.layers[1].keys.clone()
     assert first.shape == (1, 300)
     assert torch.equal(engine.runner.run(chunks), first)
-    assert torch.equal(engine.runner.cache.keys[1], keys)
+    assert torch.equal(engine.runner.cache.layers[1].keys, keys)
     assert engine.runner.run(chunks[:1]).shape == (0, 300)
 
 
@@ -269,7 +270,7 @@ def test_request_that_turns_the_model_to_nan_fails_alone(
     assert outputs["bad", 0].error == "the model gave numbers that are not finite"
     assert outputs["good", 0].token_ids == outputs["later", 0].token_ids == expected.token_ids
     # Its blocks went back clean: the next to hold them is not spoilt.
-    assert not any(tensor.isnan().any() for tensor in engine.runner.cache.values)
+    assert not any(layer.values.isnan().any() for layer in engine.runner.cache.layers)
 
 
 class Explosive(Decoder):
@@ -324,7 +325,7 @@ def test_load_reads_a_model_directory(tmp_path: Path, decoder: Decoder, make_eng
 
 def test_bfloat16_runs(make_engine: MakeEngine) -> None:
     engine = make_engine(model=make_decoder().to(torch.bfloat16))
-    assert engine.runner.cache.keys[0].dtype == torch.bfloat16
+    assert engine.runner.cache.layers[0].keys.dtype == torch.bfloat16
     for i in range(5):
         engine.add_request(
             str(i), list(range(10 + 9 * i)), SamplingParams(max_tokens=20, logprobs=1, top_p=0.9)

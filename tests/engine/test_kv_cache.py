@@ -26,7 +26,7 @@ def blocks(context: int = 128, **settings: object) -> int:
 
 def test_block_is_as_large_as_its_tensors() -> None:
     cache = KVCache(CONFIG, 5, torch.float32)
-    held = sum(tensor.nbytes for tensor in (*cache.keys, *cache.values))
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert held == 5 * bytes_per_block(CONFIG, torch.float32) == 5 * 2 * 3 * 2 * 8 * BLOCK_SIZE * 4
 
 
@@ -54,10 +54,11 @@ def test_cache_without_room_for_a_block_is_refused() -> None:
 
 def test_clear_zeroes_the_given_blocks_only() -> None:
     cache = KVCache(CONFIG, 3, torch.float32)
-    for tensor in (*cache.keys, *cache.values):
+    tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    for tensor in tensors:
         tensor.fill_(float("nan"))
     cache.clear([0, 2])
-    for tensor in (*cache.keys, *cache.values):
+    for tensor in tensors:
         assert tensor[[0, 2]].eq(0).all()
         assert tensor[1].isnan().all()
 
