@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byollm.data.chat_formats import ShapeError, conversations, validated
@@ -132,6 +132,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_any_json_is_a_conversation_or_has_a_reason(row: Any) -> None:
     with contextlib.suppress(ShapeError):

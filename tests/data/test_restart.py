@@ -42,8 +42,8 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 @pytest.fixture
 def broken(settings: Callable[..., DataSettings], write: Callable[[str, str | bytes], Path]) -> DataSettings:
-    rows = [json.dumps({"text": prose(seed, 200)}) for seed in range(800)]
-    rows[400:400] = ["{", *rows[:20]]
+    rows = [json.dumps({"text": prose(seed, 200)}) for seed in range(500)]
+    rows[250:250] = ["{", *rows[:20]]
     write("rows.jsonl", "\n".join(rows))
     return settings(["rows.jsonl"], shard_tokens=20_000, vocab_size=1000)
 

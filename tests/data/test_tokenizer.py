@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, Qwen3Config
 
@@ -80,6 +80,7 @@ def test_control_tokens_written_in_text_are_only_text(directory: Path) -> None:
     assert AutoTokenizer.from_pretrained(directory).decode(ids) == HARD
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from([MESSAGE_END + END_OF_TEXT]))
 def test_every_text_survives(directory: Path, text: str) -> None:
     encoder = TextEncoder(directory)
