@@ -114,26 +114,28 @@ def _kept(
         tally = Tally()
         tallies.append(tally)
         for item in _read(path, source, settings, advance):
-            try:
-                if isinstance(item, Rejected):
-                    raise ShapeError(item.reason, item.detail)
-                messages = validated(item[2], settings.max_conversation_characters)
-            except ShapeError as error:
-                tally.rejected[error.reason] += 1
-                where = (item.member, item.number) if isinstance(item, Rejected) else item[:2]
-                shown = (
-                    item.excerpt if isinstance(item, Rejected) else json.dumps(item[2], ensure_ascii=False)
-                )
-                reject(Rejected(*where, error.reason, error.detail, excerpt(shown)))
+            checked = item if isinstance(item, Rejected) else _checked(item, settings)
+            if isinstance(checked, Rejected):
+                tally.rejected[checked.reason] += 1
+                reject(checked)
                 continue
-            known = identity(json.dumps(messages, ensure_ascii=False), settings.seed)
+            known = identity(json.dumps(checked, ensure_ascii=False), settings.seed)
             if known.key in seen:
                 tally.duplicates += 1
                 continue
             seen.add(known.key)
             tally.kept += 1
-            line = json.dumps({"messages": messages, "source": path.name}, ensure_ascii=False)
+            line = json.dumps({"messages": checked, "source": path.name}, ensure_ascii=False)
             yield known.draw, source.repeat, line + "\n"
+
+
+def _checked(item: tuple[str, int, Messages], settings: DataSettings) -> Messages | Rejected:
+    member, number, messages = item
+    try:
+        return validated(messages, settings.max_conversation_characters)
+    except ShapeError as error:
+        shown = excerpt(json.dumps(messages, ensure_ascii=False))
+        return Rejected(member, number, error.reason, error.detail, shown)
 
 
 def _read(
