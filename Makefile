@@ -23,8 +23,8 @@ lint: $(VENV)/dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/dev ## measure this machine: training and serving
-	$(BIN)/python -m bench
+bench: $(VENV)/dev ## our engine beside transformers, on this machine
+	$(BIN)/python -m bench.engine
 
 model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
 	$(BIN)/python scripts/make_model.py
