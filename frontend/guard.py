@@ -2,7 +2,7 @@
 
 The model's words are sanitised before they are shown. This is the second wall: a picture, a frame or a script
 that slipped through is not loaded, because the content security policy allows this origin only, and inline
-scripts only with a nonce that is drawn for each load of the page (https://www.w3.org/TR/CSP3/).
+scripts and style sheets only with a nonce that is drawn for each load of the page (https://www.w3.org/TR/CSP3/).
 """
 
 import re
@@ -12,7 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_REQUEST = 8 << 20  # bytes; a conversation is sent along with every question
-_EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # scripts fill it by way of the CSSOM
+_GRADIO_STYLES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",  # an empty sheet, filled by way of the CSSOM
+    "'sha256-g1bHISw0wC5zPcnfBxdUydnwBkCuBpNPwannoyMIG3M='",  # the one inside the undo icon
+)
 _TOO_LARGE = b"The conversation is too long to be sent. Begin a new chat."
 _FETCHES_NOTHING_ELSE = {
     "default-src": "'none'",
@@ -61,7 +64,7 @@ def _with_headers(send: Send, nonce: str) -> Send:
     # Gradio compiles the small functions of its components at run time, hence 'unsafe-eval'
     policy = _FETCHES_NOTHING_ELSE | {
         "script-src": f"'self' 'unsafe-eval' 'nonce-{nonce}'",
-        "style-src": f"'self' 'nonce-{nonce}' {_EMPTY_STYLE}",
+        "style-src": f"'self' 'nonce-{nonce}' {' '.join(_GRADIO_STYLES)}",
     }
 
     async def send_with_headers(message: Message) -> None:

@@ -18,7 +18,7 @@ from frontend.conversation import Message, read, show
 from frontend.notes import note
 from frontend.panels import Controls
 from frontend.replies import Replies
-from frontend.status import Status, look
+from frontend.status import look
 
 Shown = list[dict[str, Any]]
 """The value of the chat component."""
@@ -115,16 +115,16 @@ class Handlers:
         """Stop every answer: the page is about to go."""
         await self._replies.halt_all()
 
-    async def look(self, shown: Status | None) -> tuple[Any, ...]:
+    async def look(self, shown: str) -> tuple[Any, ...]:
         """Bring banner, chip, facts, card and the length control up to date, where something changed."""
         status = await look(self._client, shown)
-        if status == shown:
+        if status.key == shown:
             return (gr.skip(),) * 6
-        if status.state != "ready":
-            return status.banner(), status.chip(), gr.skip(), gr.skip(), gr.skip(), status
+        if status.info is None:
+            return status.banner(), status.chip(), gr.skip(), gr.skip(), gr.skip(), status.key
         context = status.info.get("context")
         length = gr.update(maximum=context) if isinstance(context, int) and context > 1 else gr.skip()
-        return status.banner(), status.chip(), facts(status.info), card(status.info), length, status
+        return status.banner(), status.chip(), facts(status.info), card(status.info), length, status.key
 
     def _excess(self, text: str, what: str) -> str:
         if len(text) <= self._longest:

@@ -2,7 +2,7 @@
 
 import html
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from frontend.client import ModelClient
@@ -19,7 +19,13 @@ class Status:
     state: State
     model: str = ""
     problem: str = ""
-    info: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    info: dict[str, Any] | None = None
+    """What the server tells of its model; None if it was not asked, being shown already."""
+
+    @property
+    def key(self) -> str:
+        """Differs where what is shown should."""
+        return f"{self.state} {self.model}{self.problem}"
 
     def chip(self) -> str:
         """Write the model's name and state for the head of the page."""
@@ -38,14 +44,13 @@ class Status:
         return f'<div role="status" class="banner {self.state}"><p>{text}</p></div>'
 
 
-async def look(client: ModelClient, shown: Status | None) -> Status:
-    """Ask the server how it is; its facts only when it has just become ready, or serves another model."""
+async def look(client: ModelClient, shown: str) -> Status:
+    """Ask the server how it is, and for its facts unless `shown` is the key of what it is."""
     try:
         model = await client.model()
     except ModelLoadingError as error:
         return Status("loading", problem=str(error))
     except PageError as error:
         return Status("down", problem=str(error))
-    if shown == Status("ready", model):
-        return shown
-    return Status("ready", model, info=await client.info())
+    status = Status("ready", model)
+    return status if status.key == shown else replace(status, info=await client.info())

@@ -5,9 +5,7 @@ from collections.abc import Awaitable, Callable
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from gradio.routes import App
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import Mount
 
 from byollm.settings import PageSettings
 from frontend.client import ModelClient, is_loopback
@@ -44,9 +42,6 @@ def application(settings: PageSettings) -> tuple[FastAPI, Callable[[], Awaitable
 
     async def wind_down() -> None:
         await handlers.end()
-        for route in app.routes:
-            if isinstance(route, Mount) and isinstance(route.app, App):
-                route.app.stop_event.set()  # ends the connection that each open page holds
         await client.close()
 
     return app, wind_down

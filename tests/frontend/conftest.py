@@ -55,27 +55,46 @@ def profile(browser: Browser) -> BrowserContext:
     return browser.new_context()
 
 
-@pytest.fixture
-def open_page(browser: Browser, profile: BrowserContext) -> Iterator[Callable[..., Page]]:
-    """Open the page, with options in a profile of its own; in the end, check that no request went outside."""
-    pages: list[Page] = []
-    outside: list[str] = []
+@pytest.fixture(scope="package")
+def outside() -> list[str]:
+    """The requests that left this machine."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_outside(outside: list[str]) -> Iterator[None]:
+    """Check after each test that no browser asked anything of another machine."""
+    yield
+    assert not outside, f"requests that left this machine: {outside}"
+
+
+@pytest.fixture(scope="package")
+def opener(browser: Browser, profile: BrowserContext, outside: list[str]) -> Callable[..., Page]:
+    """Open the page; with options, in a profile of its own."""
 
     def opened(address: str, **options: Any) -> Page:
         page = (browser.new_context(**options) if options else profile).new_page()
-        pages.append(page)
         page.on("request", lambda request: None if _is_local(request.url) else outside.append(request.url))
         page.goto(address)
         expect(page.locator("#composer textarea")).to_be_visible()
         expect(page.locator("#status .chip")).to_be_visible()
         return page
 
+    return opened
+
+
+@pytest.fixture
+def open_page(opener: Callable[..., Page]) -> Iterator[Callable[..., Page]]:
+    """The same for pages that are closed after the test."""
+    pages: list[Page] = []
+
+    def opened(address: str, **options: Any) -> Page:
+        pages.append(opener(address, **options))
+        return pages[-1]
+
     yield opened
     for page in pages:
         page.close()
-        if page.context is not profile:
-            page.context.close()
-    assert not outside, f"requests that left this machine: {outside}"
 
 
 def _is_local(url: str) -> bool:
@@ -84,9 +103,27 @@ def _is_local(url: str) -> bool:
 
 @pytest.fixture
 def page(open_page: Callable[..., Page], page_address: str) -> Page:
+    """A page just opened."""
     return open_page(page_address)
 
 
+@pytest.fixture(scope="package")
+def visited() -> list[Page]:
+    """The page that the tests of the chat hand on, since opening one takes seconds."""
+    return []
+
+
 @pytest.fixture
-def chat(page: Page) -> Chat:
-    return Chat(page)
+def chat(visited: list[Page], opener: Callable[..., Page], page_address: str) -> Chat:
+    """An empty chat."""
+    if not visited or visited[0].is_closed():
+        visited[:] = [opener(page_address)]
+        return Chat(visited[0])
+    page = visited[0]
+    page.keyboard.press("Escape")
+    chat = Chat(page)
+    page.get_by_role("button", name="New chat").click()
+    expect(chat.questions).to_have_count(0)
+    chat.wait()
+    chat.composer.fill("")
+    return chat

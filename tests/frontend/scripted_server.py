@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-CONTEXT = 30  # words
+CONTEXT = 12  # words of questions
 HOSTILE = """Look: <script>window.pwned = "script"</script>
 <img src="x" onerror="window.pwned = 'onerror'"> <img src="http://127.0.0.1:TRAP/pixel.png">
 <svg onload="window.pwned = 'svg'"></svg> <iframe srcdoc="<script>parent.pwned = 'frame'</script>"></iframe>
@@ -65,9 +65,9 @@ async def info() -> dict[str, Any]:
 async def chat(request: Request) -> Any:
     body = await request.json()
     seen["bodies"].append(body)
-    words = sum(len(message["content"].split()) for message in body["messages"])
-    if words > CONTEXT:
-        message = f"This model's maximum context length is {CONTEXT} words. Shorten the messages."
+    asked = [message["content"] for message in body["messages"] if message["role"] == "user"]
+    if len(" ".join(asked).split()) > CONTEXT:
+        message = f"This model's maximum context length is {CONTEXT} words of questions. Shorten the messages."
         return _error(400, message, "context_length_exceeded")
     return StreamingResponse(_stream(request, body), media_type="text/event-stream")
 

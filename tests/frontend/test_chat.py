@@ -124,11 +124,11 @@ def test_example_is_asked_at_once(chat: Chat, server: ScriptedServer) -> None:
     assert server.asked["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
 
 
-def test_settings_reach_the_request(chat: Chat, server: ScriptedServer) -> None:
+def test_settings_reach_the_request(page: Page, server: ScriptedServer) -> None:
+    chat = Chat(page)
     chat.ask_and_wait("plain")
     # neutral values are not sent: a server need not know them
     assert set(server.asked) == CONVERSATION | {"temperature", "top_p", "max_tokens"}
-    page = chat.page
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("System prompt").fill("You are terse.")
     page.get_by_role("button", name="More sampling").click()
@@ -168,7 +168,7 @@ def test_settings_reach_the_request(chat: Chat, server: ScriptedServer) -> None:
 def test_two_sessions_do_not_see_each_other(
     open_page: Callable[..., Page], page_address: str, server: ScriptedServer
 ) -> None:
-    one, other = Chat(open_page(page_address)), Chat(open_page(page_address))
+    one, other = Chat(open_page(page_address)), Chat(open_page(page_address, color_scheme="dark"))
     one.ask("slowly")
     expect(one.answers).to_contain_text("1 2")
     other.ask_and_wait("mine")  # answered while the first is still being answered

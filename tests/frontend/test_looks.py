@@ -78,8 +78,8 @@ def test_card_shows_the_facts_and_the_text_without_front_matter(page: Page) -> N
     assert page.evaluate("window.pwned") is None
 
 
-def test_everything_is_reached_by_keyboard(chat: Chat) -> None:
-    page = chat.page
+def test_everything_is_reached_by_keyboard(page: Page) -> None:
+    chat = Chat(page)
     expect(chat.composer).to_be_focused()
     page.keyboard.type("first line")
     page.keyboard.press("Shift+Enter")
@@ -100,9 +100,9 @@ def test_everything_is_reached_by_keyboard(chat: Chat) -> None:
     expect(settings).to_be_focused()
 
 
-def test_every_control_has_a_name(chat: Chat) -> None:
+def test_every_control_has_a_name(page: Page) -> None:
+    chat = Chat(page)
     chat.ask_and_wait("hello")
-    page = chat.page
     page.get_by_role("button", name="Settings", exact=True).click()
     page.get_by_role("button", name="More sampling").click()
     page.get_by_role("button", name="Penalties").click()
