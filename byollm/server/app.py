@@ -1,5 +1,6 @@
 """The application: which route leads where, and what every request passes through."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -115,7 +116,7 @@ async def answer_nobody(request: Request, error: Exception) -> Response:
 
 
 class Observed:
-    """Gives each request an id, and counts the response by route and status.
+    """Notes when each request came, gives it an id, and counts the response by route and status.
 
     Args:
         app: the application behind.
@@ -131,6 +132,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["state"]["arrival"] = asyncio.get_running_loop().time()
         request_id = uuid.uuid4().hex.encode()
 
         async def watched(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Reads a request's JSON: bounded in size and time, refused with a reason."""
+"""Reads requests' JSON: bounded in size and time, refused with a reason."""
 
 import asyncio
 from typing import Any
@@ -7,54 +7,62 @@ import pydantic_core
 from starlette.requests import Request
 
 from byollm.server.errors import ApiError
+from byollm.settings.server import ServerSettings
 
 BIG = 2**17  # bytes; a larger body is parsed off the event loop
+MOST_HELD = 8  # bodies of the largest size; what is being read at a time takes no more memory
 
 
-async def read_json(request: Request, limit: int, timeout_s: float) -> dict[str, Any]:
-    """Read and parse the body of `request`, a JSON object.
+class BodyReader:
+    """Reads request bodies within the settings' bounds.
 
     Args:
-        request: the request.
-        limit: the largest body, in bytes; a larger one is refused without being read whole.
-        timeout_s: how long the client may take to send it.
-
-    Raises:
-        ApiError: the body is too large, comes too slowly, or is no JSON object.
-        ClientDisconnect: the client went away meanwhile.
+        settings: how large a body may be, and how long it may take.
     """
-    try:
-        async with asyncio.timeout(timeout_s):
-            body = await _read(request, limit)
-    except TimeoutError:
-        raise ApiError(
-            408, f"The request's body did not arrive within {timeout_s:g} s.", code="timeout", close=True
-        ) from None
-    return await asyncio.to_thread(parse_json, body) if len(body) > BIG else parse_json(body)
 
+    def __init__(self, settings: ServerSettings) -> None:
+        self._limit = settings.max_body_bytes
+        self._timeout_s = settings.request_timeout_s
+        self._held = 0
 
-async def _read(request: Request, limit: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    # The HTTP parser has already refused a length that is no number.
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    async def read(self, request: Request) -> dict[str, Any]:
+        """Read and parse the body of `request`, a JSON object.
 
+        Raises:
+            ApiError: the body is too large, comes too slowly or is no JSON object, or too much comes at once.
+            ClientDisconnect: the client went away meanwhile.
+        """
+        announced = request.headers.get("content-length", "")
+        # The HTTP parser has already refused a length that is no number.
+        if announced.isdecimal() and int(announced) > self._limit:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async for chunk in request.stream():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    self._held += len(chunk)
+                    self._check(size)
+            body = b"".join(chunks)
+            return await asyncio.to_thread(parse_json, body) if len(body) > BIG else parse_json(body)
+        except TimeoutError:
+            message = f"The request's body did not arrive within {self._timeout_s:g} s."
+            raise ApiError(408, message, code="timeout", close=True) from None
+        finally:
+            self._held -= size
 
-def _too_large(limit: int) -> ApiError:
-    return ApiError(
-        413,
-        f"The request's body is larger than {limit} bytes, the most that is accepted.",
-        code="too_large",
-        close=True,
-    )
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise self._too_large()
+        if self._held > MOST_HELD * self._limit:
+            message = "The server is reading as many bytes of requests as it may. Try again soon."
+            raise ApiError(429, message, code="queue_full", retry_after=1, close=True)
+
+    def _too_large(self) -> ApiError:
+        message = f"The request's body is larger than {self._limit} bytes, the most that is accepted."
+        return ApiError(413, message, code="too_large", close=True)
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

@@ -69,29 +69,28 @@ class Generation(Response):
         """Generate and send, as an ASGI application."""
         try:
             with self._service.admission() as model:
-                answer = (
-                    self._answer_as_stream(model, send) if self._stream else self._answer_whole(model, send)
-                )
-                await unless_disconnected(receive, answer)
+                arrival = scope["state"]["arrival"]
+                answer = self._answer_as_stream if self._stream else self._answer_whole
+                await unless_disconnected(receive, answer(model, send, arrival))
         except ClientGoneError:
             self._service.metrics.failed("disconnected")
 
-    async def _answer_whole(self, model: Model, send: Send) -> None:
+    async def _answer_whole(self, model: Model, send: Send, arrival: float) -> None:
         choices: list[Choice] = []
 
         async def take(choice: int, output: Output) -> None:
             choices[choice].add(output)
 
         try:
-            async with self._service.deadline(self._service.settings.request_timeout_s):
+            async with self._service.deadline(arrival, self._service.settings.request_timeout_s):
                 job = await self._prepare(model)
                 choices += [Choice() for _ in range(len(job.prompts) * job.params.n)]
-                usage = await self._run(model, job, take)
+                usage = await self._run(model, job, take, arrival)
         except Exception as error:
             raise self._failed(error) from None
         await send_json(send, job.format.whole(choices, usage))
 
-    async def _answer_as_stream(self, model: Model, send: Send) -> None:
+    async def _answer_as_stream(self, model: Model, send: Send, arrival: float) -> None:
         settings = self._service.settings
         async with EventStream(send, settings.keep_alive_s) as stream:
             opening: list[bytes] = []
@@ -102,10 +101,10 @@ class Generation(Response):
                     await stream.write((opening.pop() + events) if opening else events)
 
             try:
-                async with self._service.deadline(settings.stream_timeout_s):
+                async with self._service.deadline(arrival, settings.stream_timeout_s):
                     job = await self._prepare(model)
                     opening.append(job.format.opening())
-                    usage = await self._run(model, job, take)
+                    usage = await self._run(model, job, take, arrival)
                     await stream.write(b"".join(opening) + job.format.closing(usage), last=True)
             except Exception as error:
                 told = self._failed(error)
@@ -113,11 +112,13 @@ class Generation(Response):
                     raise told from None
                 await stream.fail(told)
 
-    async def _run(self, model: Model, job: Job, take: Callable[[int, Output], Awaitable[None]]) -> Usage:
+    async def _run(
+        self, model: Model, job: Job, take: Callable[[int, Output], Awaitable[None]], arrival: float
+    ) -> Usage:
         """Generate every choice, handing each increment to `take`; choices advance side by side."""
         metrics = self._service.metrics
         completion_tokens = [0] * (len(job.prompts) * job.params.n)
-        timer = RequestTimer(metrics, len(completion_tokens))
+        timer = RequestTimer(metrics, len(completion_tokens), arrival)
 
         async def follow(first_choice: int, stream: OutputStream) -> None:
             async with aclosing(stream) as outputs:

@@ -91,11 +91,12 @@ class RequestTimer:
     Args:
         metrics: where the times go.
         choices: how many answers it asks for.
+        arrival: when it came, by the monotonic clock.
     """
 
-    def __init__(self, metrics: Metrics, choices: int) -> None:
+    def __init__(self, metrics: Metrics, choices: int, arrival: float) -> None:
         self._metrics = metrics
-        self._arrival = monotonic()
+        self._arrival = arrival
         self._last: list[float | None] = [None] * choices
 
     def output(self, choice: int, output: Output) -> None:

@@ -14,7 +14,7 @@ from byollm.server.generation import Generation, Job
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters, broken_rule, unsupported
 from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
-from byollm.server.replies import json_response, read_body
+from byollm.server.replies import json_response
 from byollm.server.service import Service
 
 
@@ -51,15 +51,15 @@ class OpenAIRoutes:
 
     async def chat_completions(self, request: Request) -> Response:
         """OpenAI's chat completions."""
-        return self._chat(await read_body(request, self._service.settings))
+        return self._chat(await self._service.bodies.read(request))
 
     async def completions(self, request: Request) -> Response:
         """OpenAI's text completions."""
-        return self._complete(await read_body(request, self._service.settings))
+        return self._complete(await self._service.bodies.read(request))
 
     async def invocations(self, request: Request) -> Response:
         """SageMaker's one route: a chat body has `messages`, a completion body `prompt`."""
-        body = {"model": self._service.model_name} | await read_body(request, self._service.settings)
+        body = {"model": self._service.model_name} | await self._service.bodies.read(request)
         kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
         if len(kinds) != 1:
             raise ApiError(
@@ -76,6 +76,7 @@ class OpenAIRoutes:
     def _chat(self, body: Mapping[str, Any]) -> Response:
         asked = ChatRequest.parse(body)
         self._service.check_model(asked.model)
+        self._check_choices(1, asked.n, "n")
 
         async def prepare(model: Model) -> Job:
             prompt = await encode_chat(model, asked.messages)
@@ -87,14 +88,7 @@ class OpenAIRoutes:
     def _complete(self, body: Mapping[str, Any]) -> Response:
         asked = CompletionRequest.parse(body)
         self._service.check_model(asked.model)
-        most = self._service.settings.max_choices
-        if len(asked.prompts) * asked.n > most:
-            raise ApiError(
-                400,
-                f"{len(asked.prompts)} prompts with n={asked.n} ask for more than {most} answers.",
-                param="prompt",
-                code="invalid_value",
-            )
+        self._check_choices(len(asked.prompts), asked.n, "prompt")
 
         async def prepare(model: Model) -> Job:
             prompts, echoes = [], []
@@ -110,6 +104,12 @@ class OpenAIRoutes:
             return Job(prompts, asked.sampling_params(), CompletionFormat(asked, model.tokenizer, echoes))
 
         return Generation(self._service, prepare, asked.stream)
+
+    def _check_choices(self, prompts: int, n: int, param: str) -> None:
+        most = self._service.settings.max_choices
+        if prompts * n > most:
+            message = f"{prompts} prompts with n={n} ask for more than {most} answers, the most at a time."
+            raise ApiError(400, message, param=param, code="invalid_value")
 
     async def models(self, request: Request) -> Response:
         """The model served here."""
@@ -131,7 +131,7 @@ class OpenAIRoutes:
 
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text, or of a conversation up to where the answer begins."""
-        asked = TokenizeRequest.parse(await read_body(request, self._service.settings))
+        asked = TokenizeRequest.parse(await self._service.bodies.read(request))
         self._service.check_model(asked.model or self._service.model_name)
         model = self._service.model
         if asked.messages:
@@ -142,7 +142,7 @@ class OpenAIRoutes:
 
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
-        asked = DetokenizeRequest.parse(await read_body(request, self._service.settings))
+        asked = DetokenizeRequest.parse(await self._service.bodies.read(request))
         self._service.check_model(asked.model or self._service.model_name)
         tokenizer = self._service.model.tokenizer
         if asked.tokens and max(asked.tokens) >= tokenizer.vocab_size:

@@ -13,7 +13,7 @@ from byollm.server.generate import GenerateFormat, GenerateRequest
 from byollm.server.generation import Generation, Job
 from byollm.server.model import Model
 from byollm.server.prompts import check_fits, encode_prompt
-from byollm.server.replies import json_response, read_body
+from byollm.server.replies import json_response
 from byollm.server.service import Service
 
 
@@ -29,7 +29,7 @@ class PlainRoutes:
 
     async def generate(self, request: Request) -> Response:
         """Continue a prompt."""
-        asked = GenerateRequest.parse(await read_body(request, self._service.settings))
+        asked = GenerateRequest.parse(await self._service.bodies.read(request))
 
         async def prepare(model: Model) -> Job:
             prompt = await encode_prompt(model, asked.prompt)

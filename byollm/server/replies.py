@@ -4,13 +4,10 @@ import asyncio
 from typing import Any
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from byollm.server.body import read_json
 from byollm.server.errors import ApiError
-from byollm.settings.server import ServerSettings
 
 LINGER_S = 2.0
 
@@ -24,15 +21,6 @@ def error_response(error: ApiError) -> Response:
     """The response that tells an error."""
     kind = LingeringResponse if error.close else Response
     return kind(error.body(), error.status, error.headers, media_type="application/json")
-
-
-async def read_body(request: Request, settings: ServerSettings) -> dict[str, Any]:
-    """Read the JSON object that a request carries, within the settings' bounds.
-
-    Raises:
-        ApiError: see `read_json`.
-    """
-    return await read_json(request, settings.max_body_bytes, settings.request_timeout_s)
 
 
 class LingeringResponse(Response):

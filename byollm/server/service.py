@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 from byollm.engine import EngineStats
+from byollm.server.body import BodyReader
 from byollm.server.errors import ApiError
 from byollm.server.metrics import Metrics
 from byollm.server.model import Model
@@ -36,6 +37,7 @@ class Service:
         self.model_name = model_name
         self.created = int(time.time())
         self.metrics = Metrics(model_name, self.stats)
+        self.bodies = BodyReader(settings)
         self.draining = False
         self.failure: BaseException | None = None
         self._load = load
@@ -161,14 +163,18 @@ class Service:
         return model
 
     @asynccontextmanager
-    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+    async def deadline(self, arrival: float, seconds: float) -> AsyncIterator[None]:
         """Bound what is done for an admitted request; `interrupt` brings the deadline forward.
+
+        Args:
+            arrival: the event loop's time when the request came.
+            seconds: how long after that the answer has to be complete.
 
         Raises:
             ApiError: 504 when the time is up; 503 when interrupted.
         """
         try:
-            async with asyncio.timeout(seconds) as deadline:
+            async with asyncio.timeout_at(arrival + seconds) as deadline:
                 self._deadlines.add(deadline)
                 try:
                     yield
@@ -184,7 +190,8 @@ class Service:
         """End every running request now with an error."""
         self._interrupted = True
         for deadline in self._deadlines:
-            deadline.reschedule(0)
+            if not deadline.expired():
+                deadline.reschedule(0)
 
     async def drain(self) -> None:
         """Admit nothing more; return when all requests have finished, or were told that they are cut off."""

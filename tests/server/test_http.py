@@ -86,8 +86,7 @@ def test_many_requests_share_a_connection(raw: socket.socket) -> None:
     assert answers.count(b"HTTP/1.1 405 ") == 1
 
 
-def test_a_silent_stream_is_kept_alive_with_comments(server: Server) -> None:
-    """Fourteen prompts are read before the first token comes; the server here comments every half second."""
+def test_a_stream_is_data_and_comments_and_an_end_mark(server: Server) -> None:
     with httpx.stream(
         "POST", f"{server.url}/v1/completions", json=json.loads(BODY) | {"stream": True}
     ) as response:
