@@ -70,14 +70,11 @@ class Limits:
         )
 
     def _check_ids(self, param: str, ids: Collection[int]) -> None:
-        for token_id in ids:
-            if (
-                isinstance(token_id, bool)
-                or not isinstance(token_id, int)
-                or not 0 <= token_id < self.vocab_size
-            ):
-                raise AdmissionError(
-                    f"{param}: {token_id!r} is not a token id of this model; expected integers from 0 to "
-                    f"{self.vocab_size - 1}",
-                    param,
-                )
+        if not ids or ({int}.issuperset(map(type, ids)) and min(ids) >= 0 and max(ids) < self.vocab_size):
+            return
+        wrong = next(i for i in ids if type(i) is not int or not 0 <= i < self.vocab_size)
+        raise AdmissionError(
+            f"{param}: {wrong!r} is not a token id of this model; expected integers from 0 to "
+            f"{self.vocab_size - 1}",
+            param,
+        )

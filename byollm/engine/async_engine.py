@@ -113,6 +113,7 @@ class AsyncEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: WeakValueDictionary[str, OutputStream] = WeakValueDictionary()
         self._open: dict[str, int] = {}  # sequences that the engine has not finished, by request
+        self._open_total = 0
         self._all_done = asyncio.Event()
         self._mailbox: list[Output] = []
         self._mailbox_lock = threading.Lock()
@@ -159,12 +160,13 @@ class AsyncEngine:
             raise AdmissionError(
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
-        self.engine.limits.check_room(sum(self._open.values()), params.n)
+        self.engine.limits.check_room(self._open_total, params.n)
         requests = self.engine.make_requests(request_id, prompt_token_ids, params)
         abort = partial(self._command, partial(self.engine.abort, request_id))
         stream = OutputStream(request_id, len(prompt_token_ids), params.n, abort)
         self._streams[request_id] = stream
         self._open[request_id] = params.n
+        self._open_total += params.n
         self._command(partial(self.engine.add, requests))
         return stream
 
@@ -249,6 +251,7 @@ class AsyncEngine:
             if (stream := self._streams.get(output.request_id)) is not None:
                 stream._push(output)
             if output.finish_reason is not None:
+                self._open_total -= 1
                 self._open[output.request_id] -= 1
                 if self._open[output.request_id] == 0:
                     del self._open[output.request_id]
@@ -261,4 +264,5 @@ class AsyncEngine:
             if (stream := self._streams.get(request_id)) is not None:
                 stream._fail("the engine died; its log has the details")
         self._open.clear()
+        self._open_total = 0
         self._all_done.set()

@@ -143,7 +143,7 @@ class PagedAttention:
         return _Prompt(rows, pages, masks[last - keys : last - keys + span.end - span.start].flip(0), keys)
 
     def _masks(self, size: int, window: int | None) -> tuple[Tensor, int]:
-        """Return masks over `size` keys, and the number of which a row's end is subtracted to find its own."""
+        """Return masks over `size` keys, and `last`: the mask of a row is number `last` minus its end."""
         window = size if window is None else min(window, size)
         return _sliding_masks(size, window, self._cache.dtype, self._cache.device), size + window
 

@@ -128,7 +128,7 @@ class Engine:
             raise AdmissionError(
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
-        self.limits.check_room(sum(map(len, self._unfinished.values())), params.n)
+        self.limits.check_room(len(self.scheduler.running) + len(self.scheduler.waiting), params.n)
         self.add(self.make_requests(request_id, prompt_token_ids, params))
 
     def abort(self, request_id: str) -> list[Output]:
@@ -148,8 +148,7 @@ class Engine:
         return bool(self._unfinished)
 
     def step(self) -> list[Output]:
-        """Compute one batch: schedule, run, postprocess. Returns an increment for each sequence that got a
-        token.
+        """Compute one batch and return an increment for each sequence that got a token.
 
         A request whose computation fails ends with finish_reason "error"; the others go on.
         """
@@ -183,8 +182,7 @@ class Engine:
         return TextStream(IncrementalDetokenizer(self.tokenizer, continues=True), stops)
 
     def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Failure | None]:
-        """Return for each chunk its sample, its failure, or None where it does not reach the last
-        token.
+        """Return for each chunk its sample, its failure, or None where it does not reach the last token.
 
         When a batch fails, its chunks are run one by one, so that only the guilty fail: running a chunk twice
         is harmless, since it writes the same cache entries.

@@ -26,8 +26,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute the chunks, filling the cache, and return float32 logits (sampling chunks, vocab) in their
-        order.
+        """Compute the chunks into the cache and return float32 logits (sampling chunks, vocab), in order.
 
         Running a chunk again gives the same entries in the same places, so a step that failed may be
         repeated.

@@ -34,11 +34,13 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     finite = torch.isfinite(best).tolist()
     if all(_plain_greedy(request) for request in requests):
         return [Sample(i, None) if ok else None for i, ok in zip(ids.tolist(), finite, strict=True)]
-    logits[torch.tensor([not ok for ok in finite], device=logits.device)] = 0
+    if not all(finite):
+        logits[torch.tensor([not ok for ok in finite], device=logits.device)] = 0
     reported = [row for row, request in enumerate(requests) if request.params.logprobs is not None]
     raw = logits[reported].log_softmax(-1) if reported else None
     for row, request in enumerate(requests):
-        _adjust(logits[row], request)
+        if request.params.adjusted:
+            _adjust(logits[row], request)
     tokens = _choose(logits, requests)
     logprobs: list[TokenLogprobs | None] = [None] * len(requests)
     if raw is not None:
@@ -54,7 +56,7 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
 
 def _plain_greedy(request: Request) -> bool:
     params = request.params
-    return params.greedy and params.logprobs is None and not params.penalised and not params.logit_bias
+    return params.greedy and params.logprobs is None and not params.adjusted
 
 
 def _adjust(row: Tensor, request: Request) -> None:

@@ -94,6 +94,11 @@ class SamplingParams:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @property
+    def adjusted(self) -> bool:
+        """Whether bias or a penalty changes a logit."""
+        return self.penalised or bool(self.logit_bias)
+
+    @property
     def filtered(self) -> bool:
         """Whether tokens are cut off before the draw."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
