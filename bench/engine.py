@@ -2,8 +2,8 @@
 
     python -m bench.engine --model models/byollm-tiny
 
-Prints tokens/s at 1, 8 and 32 concurrent requests with the spread over the repeats, the share of this machine's
-measured matrix-product peak, and how busy the machine was with other work; the last line is one JSON object.
+Prints tokens/s at 1, 8 and 32 concurrent requests with the spread over the repeats, the share of the measured
+matrix-product peak of this machine, and how busy the machine was with other work; the last line is one JSON object.
 """
 
 import json
