@@ -25,10 +25,10 @@ from tests.server.support import Server, serving, wait_for
 LONG: dict[str, Any] = {
     "model": "tiny",
     "prompt": "hi",
-    "max_tokens": 1500,
+    "max_tokens": 600,
     "extra_body": {"ignore_eos": True},
 }
-BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 1500, "ignore_eos": True}
+BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 600, "ignore_eos": True}
 
 
 def error_code(response: httpx.Response) -> str:
