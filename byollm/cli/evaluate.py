@@ -77,8 +77,9 @@ def _table(report: "Report") -> "Table":
     """Lay out scores: groups, and what is one level below them; the JSON has all."""
     from rich.table import Table
 
-    table = Table("task", title=report.model)
-    for column in ("samples", "metric", "score", "standard error", "chance"):
+    table = Table(title=report.model)
+    table.add_column("task", no_wrap=True)
+    for column in ("samples", "metric", "score", "std. error", "chance"):
         table.add_column(column, justify="right")
     for score in report.tasks:
         for part in [score, *score.parts]:

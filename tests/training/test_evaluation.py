@@ -21,6 +21,7 @@ from byollm.modeling import Decoder, DecoderConfig, Tokenizer, load_decoder, sav
 from byollm.settings import ByollmError, DataSettings, PretrainSettings
 from byollm.training.evaluation.errors import EvaluationError
 from byollm.training.evaluation.held_out import validate_held_out
+from byollm.training.evaluation.prefix_tree import prefix_trees
 from byollm.training.evaluation.samples import CONTINUATIONS, QUESTIONS
 from byollm.training.evaluation.scorer import DecoderScorer, document_start
 from byollm.training.evaluation.tasks import run_tasks
@@ -145,6 +146,50 @@ def test_log_likelihoods_equal_those_of_transformers(
         expected, expected_greedy = reference(ids, scored)
         assert likelihood == pytest.approx(expected, abs=2e-4)
         assert greedy == expected_greedy
+
+
+def test_a_sliding_window_is_honoured(model: Path) -> None:
+    tokenizer = Tokenizer.load(model)
+    torch.manual_seed(2)
+    config = DecoderConfig(
+        family="mistral",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=8,
+        intermediate_size=64,
+        max_positions=CONTEXT,
+        sliding_window=6,
+        sliding_layers=(0, 1),
+    )
+    decoder = Decoder(config)
+    chance = random.Random(6)
+    texts = [sentence(chance, 12) for _ in range(4)]
+    texts += [text[:-8] + "." for text in texts]  # what begins alike is computed once
+    scores = DecoderScorer(decoder, tokenizer).loglikelihood(requests(*(("", text) for text in texts)))
+    for text, (likelihood, _) in zip(texts, scores, strict=True):
+        ids = torch.tensor([[document_start(tokenizer), *tokenizer.encode(text)]])
+        hidden = decoder(ids[:, :-1], torch.arange(ids.shape[1] - 1))
+        loss = F.cross_entropy(decoder.logits(hidden)[0], ids[0, 1:], reduction="sum")
+        assert likelihood == pytest.approx(-loss.item(), abs=1e-4)
+
+
+def test_trees_hold_every_sequence_and_share_what_begins_alike() -> None:
+    chance = random.Random(7)
+    sequences = [[chance.randrange(3) for _ in range(chance.randint(1, 6))] for _ in range(300)]
+    sequences.append([9] * 50)  # longer than a tree may be
+    trees = list(prefix_trees(sequences, capacity=20))
+    held = {
+        index: [tree.tokens[node] for node in path] for tree in trees for index, path in tree.paths.items()
+    }
+    assert [held[index] for index in range(len(sequences))] == sequences
+    for tree in trees:
+        assert len(tree.tokens) <= 20 or list(held[next(iter(tree.paths))]) == [9] * 50
+        branches = {(parent, token) for parent, token in zip(tree.parents, tree.tokens, strict=True)}
+        assert len(branches) == len(tree.tokens)  # no token stands twice in one place
+    assert sum(len(tree.tokens) for tree in trees) < sum(map(len, sequences)) / 2
 
 
 def test_a_greedy_continuation_is_told(

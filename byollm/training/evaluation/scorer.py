@@ -10,16 +10,18 @@ from torch import Tensor
 
 from byollm.modeling import Decoder, Tokenizer
 from byollm.training.evaluation.errors import EvaluationError
+from byollm.training.evaluation.prefix_tree import PrefixTree, attend_along_branches, pad_trees, prefix_trees
 
 END_OF_TEXT = "<|endoftext|>"
-TOKENS_A_BATCH = {"cpu": 1024, "cuda": 65_536}  # a CPU's cache wants few, a GPU many
+TREE_NODES = 256  # more would share more, but attention computes every pair of nodes
+BATCH_NODES = {"cpu": 1024, "cuda": 65_536}  # a CPU's cache wants few, a GPU many
 
 Advance = Callable[[int, int], None]
 """Called with how many requests are done, and of how many."""
 
 
 class DecoderScorer(TemplateLM):  # type: ignore[misc]  # lm-eval carries no types
-    """Scores texts with a decoder: batches of similar length, longest first, sums in float64.
+    """Scores texts with a decoder; what several texts begin with is computed once, sums are in float64.
 
     A text without a context follows the token that documents begin with in training, as it did there.
 
@@ -34,6 +36,7 @@ class DecoderScorer(TemplateLM):  # type: ignore[misc]  # lm-eval carries no typ
         self.decoder = decoder.eval()
         self.text = tokenizer
         self.max_length = decoder.config.max_positions
+        self._device = decoder.head_weight.device
         self.advance = advance
 
     @property
@@ -80,65 +83,65 @@ class DecoderScorer(TemplateLM):  # type: ignore[misc]  # lm-eval carries no typ
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         texts = [(context, continuation) for _, context, continuation in requests]
-        longest = max((len(continuation) for _context, continuation in texts), default=0)
+        continuations = [continuation for _context, continuation in texts]
+        longest = max(map(len, continuations), default=0)
         if longest > self.max_length:
             raise EvaluationError(
                 f"a continuation of {longest} tokens does not fit the model's context of {self.max_length}; "
                 "choose a task with shorter texts"
             )
+        # Of a context that leaves too little room, the beginning is forgotten.
+        inputs = [(context + continuation)[-(self.max_length + 1) : -1] for context, continuation in texts]
         scores: list[tuple[float, bool]] = [(0.0, True)] * len(texts)
         done = 0
-        for batch in self._batches(texts):
-            for index, score in zip(batch, self._score([texts[i] for i in batch]), strict=True):
+        for batch in self._batches(inputs):
+            scored = self._score(batch, continuations)
+            for index, score in scored.items():
                 scores[index] = score
-            done += len(batch)
+            done += len(scored)
             if self.advance is not None:
                 self.advance(done, len(texts))
         return scores
 
-    def _batches(self, texts: Sequence[tuple[list[int], list[int]]]) -> Iterator[list[int]]:
-        """Yield indices of texts of similar length, the longest first: want of memory shows at once."""
-        budget = TOKENS_A_BATCH[self.decoder.head_weight.device.type]
-        order = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
-        while order:
-            longest = min(sum(map(len, texts[order[0]])) - 1, self.max_length)
-            size = max(1, budget // max(1, longest))
-            yield order[:size]
-            order = order[size:]
+    def _batches(self, inputs: Sequence[list[int]]) -> Iterator[list[PrefixTree]]:
+        """Yield trees of similar size, the largest first: want of memory shows at once."""
+        budget = BATCH_NODES[self._device.type]
+        trees = sorted(prefix_trees(inputs, TREE_NODES), key=lambda tree: -len(tree.tokens))
+        while trees:
+            size = max(1, budget // len(trees[0].tokens))
+            yield trees[:size]
+            trees = trees[size:]
 
-    def _score(self, texts: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        # What comes before the window is forgotten, as far as the context is short of room.
-        rows = [(context + continuation)[-(self.max_length + 1) :] for context, continuation in texts]
-        longest = max(len(row) for row in rows) - 1
-        tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-        targets = torch.full((len(rows), longest), -1)
-        for i, (row, (_, continuation)) in enumerate(zip(rows, texts, strict=True)):
-            tokens[i, : len(row) - 1] = torch.tensor(row[:-1])
-            targets[i, len(row) - 1 - len(continuation) : len(row) - 1] = torch.tensor(continuation)
-        device = self.decoder.head_weight.device
-        tokens, targets = tokens.to(device), targets.to(device)
-        # Padding stands on the right, where causal attention never looks from a token that counts.
-        hidden = self.decoder(tokens, torch.arange(longest, device=device))
-        scored = targets >= 0
-        likelihoods, greedy = token_scores(self.decoder.logits(hidden[scored]), targets[scored])
-        of_row = scored.nonzero()[:, 0]
-        sums = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add_(0, of_row, likelihoods)
-        misses = torch.zeros(len(rows), dtype=torch.long, device=device).index_add_(
-            0, of_row, (~greedy).long()
-        )
-        return [(total, missed == 0) for total, missed in zip(sums.tolist(), misses.tolist(), strict=True)]
+    def _score(
+        self, trees: Sequence[PrefixTree], continuations: Sequence[list[int]]
+    ) -> dict[int, tuple[float, bool]]:
+        """Score every text in `trees`, by its number."""
+        tokens, positions, seen = (part.to(self._device) for part in pad_trees(trees))
+        attend = attend_along_branches(self.decoder.config, positions, seen)
+        hidden = self.decoder(tokens, positions, attend).flatten(0, 1)  # (trees * nodes, hidden)
+        texts = [index for tree in trees for index in tree.paths]
+        targets = [continuations[index] for index in texts]
+        before = [  # the node that predicts each target
+            number * tokens.shape[1] + node
+            for number, tree in enumerate(trees)
+            for index, path in tree.paths.items()
+            for node in path[len(path) - len(continuations[index]) :]
+        ]
+        likelihoods, greedy = self._token_scores(hidden, before, [t for target in targets for t in target])
+        of_text = torch.repeat_interleave(torch.tensor([len(target) for target in targets]))
+        sums = torch.zeros(len(texts), dtype=torch.float64).index_add_(0, of_text, likelihoods)
+        misses = torch.zeros(len(texts)).index_add_(0, of_text, (~greedy).float())
+        return dict(zip(texts, zip(sums.tolist(), (misses == 0).tolist(), strict=True), strict=True))
 
-
-def token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each target's log-likelihood (float64), and whether it is the likeliest token.
-
-    Args:
-        logits: (tokens, vocab)
-        targets: (tokens,)
-    """
-    logits = logits.float()
-    chosen = logits.gather(-1, targets[:, None])[:, 0]
-    return (chosen - logits.logsumexp(-1)).double(), logits.argmax(-1) == targets
+    def _token_scores(
+        self, hidden: Tensor, nodes: Sequence[int], targets: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-likelihood of each target after its node, and whether it is the likeliest token."""
+        wanted = torch.tensor(targets, device=self._device)
+        once, place = torch.unique(torch.tensor(nodes, device=self._device), return_inverse=True)
+        logits = self.decoder.logits(hidden[once]).float()  # (nodes, vocab)
+        likelihoods = logits[place, wanted].double() - logits.logsumexp(-1)[place]
+        return likelihoods.cpu(), (logits.argmax(-1)[place] == wanted).cpu()
 
 
 def document_start(tokenizer: Tokenizer) -> int:
