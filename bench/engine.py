@@ -3,7 +3,7 @@
     python -m bench.engine --model models/byollm-tiny
 
 Prints tokens/s at 1, 8 and 32 concurrent requests with the spread over the repeats, the share of the measured
-matrix-product peak of this machine, and how busy the machine was with other work; the last line is one JSON object.
+matrix-product peak of this machine, and how busy it was with other work; the last line is one JSON object.
 """
 
 import json
