@@ -45,7 +45,10 @@ class Message(Parameters):
 
     role: Literal["developer", "system", "user", "assistant"]
     content: Annotated[
-        list[TextPart], FailFast(), Field(min_length=1, max_length=2048), BeforeValidator(_parts)
+        list[TextPart],
+        FailFast(),
+        Field(min_length=1, max_length=2048),
+        BeforeValidator(_parts, json_schema_input_type=str | list[TextPart]),
     ]
     name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 

@@ -14,6 +14,8 @@ from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
 from byollm.server.parameters import OpenAISampling, broken_rule
 
+Prompts = str | list[str] | list[int] | list[list[int]]
+
 
 def _prompts(prompt: Any) -> list[str | list[int]]:
     """Every form of prompt as a list of texts or token lists, checked as fast as millions of ids need."""
@@ -42,7 +44,7 @@ class CompletionRequest(OpenAISampling):
 
     neutral: ClassVar = {"suffix": ("",)}
 
-    prompt: Annotated[Any, BeforeValidator(_prompts)]
+    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=Prompts)]
     """Afterwards a list of texts or lists of token ids: `prompts`."""
     max_tokens: Annotated[int, Field(ge=1)] = 16
     echo: bool = False

@@ -120,10 +120,18 @@ def _bias_by_id(value: Any) -> Any:
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
-StopStrings = Annotated[list[StopString], Field(max_length=4), BeforeValidator(_stop_list)]
+StopStrings = Annotated[
+    list[StopString],
+    Field(max_length=4),
+    BeforeValidator(_stop_list, json_schema_input_type=str | list[StopString]),
+]
 StopTokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(max_length=MAX_STOP_TOKEN_IDS)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-LogitBias = Annotated[dict[int, Bias], Field(max_length=1024), BeforeValidator(_bias_by_id)]
+LogitBias = Annotated[
+    dict[int, Bias],
+    Field(max_length=1024),
+    BeforeValidator(_bias_by_id, json_schema_input_type=dict[str, Bias]),
+]
 
 
 class Sampling(Parameters):

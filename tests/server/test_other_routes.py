@@ -165,3 +165,5 @@ def test_the_schema_describes_the_bodies(http: httpx.Client) -> None:
     assert set(chat["required"]) == {"model", "messages"}
     assert chat["properties"]["temperature"]["maximum"] == 2
     assert chat["additionalProperties"] is False
+    kinds = [kind["type"] for kind in chat["properties"]["stop"]["anyOf"]]
+    assert kinds == ["string", "array"]
