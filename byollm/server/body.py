@@ -10,6 +10,7 @@ from byollm.server.errors import ApiError
 from byollm.settings.server import ServerSettings
 
 BIG = 2**17  # bytes; a larger body is parsed off the event loop
+MOST_ELEMENTS = 2**20
 MOST_HELD = 8  # bodies of the largest size; what is being read at a time takes no more memory
 
 
@@ -65,12 +66,34 @@ class BodyReader:
         return ApiError(413, message, code="too_large", close=True)
 
 
+def check_elements(body: bytes) -> None:
+    """Refuse a body that would become millions of objects; each takes far more memory and time than its text.
+
+    Raises:
+        ApiError: it has more than `MOST_ELEMENTS`.
+    """
+    if _count_openers(body) <= MOST_ELEMENTS:
+        return
+    # Perhaps they stand in strings. What is escaped can neither end a string nor begin one.
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    strings = plain.count(b'"') // 2
+    if strings > MOST_ELEMENTS or _count_openers(b"".join(plain.split(b'"')[::2])) > MOST_ELEMENTS:
+        message = f"The request's body has more than {MOST_ELEMENTS} elements; send less at a time."
+        raise ApiError(400, message, code="too_large")
+
+
+def _count_openers(text: bytes) -> int:
+    """Each element but the first of its list or object follows a comma, and the first follows a bracket."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def parse_json(body: bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
         ApiError: the bytes are no JSON (RFC 8259: UTF-8, no NaN), nest too deeply, or are no object.
     """
+    check_elements(body)
     if not body:
         raise ApiError(400, "The request has no body; a JSON object is expected.", code="invalid_json")
     try:

@@ -14,6 +14,7 @@ from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
 from byollm.server.parameters import OpenAISampling, broken_rule
 
+MOST_PROMPTS = 2048  # as OpenAI has it
 Prompts = str | list[str] | list[int] | list[list[int]]
 
 
@@ -23,6 +24,10 @@ def _prompts(prompt: Any) -> list[str | list[int]]:
         return [prompt]
     if isinstance(prompt, list) and prompt:
         kinds = set(map(type, prompt))
+        if kinds <= {str, list} and len(prompt) > MOST_PROMPTS:
+            raise PydanticCustomError(
+                "too_long", "There should be at most {most} prompts", {"most": MOST_PROMPTS}
+            )
         if kinds == {str}:
             return prompt
         if _are_token_ids(prompt):

@@ -1,5 +1,6 @@
 """OpenAI's routes, vLLM's `/tokenize` and `/detokenize`, and SageMaker's `/invocations`."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -152,4 +153,5 @@ class OpenAIRoutes:
                 param="tokens",
                 code="invalid_value",
             )
-        return json_response({"prompt": tokenizer.decode(asked.tokens, skip_special=False)})
+        # A thread: it may be a million of them.
+        return json_response({"prompt": await asyncio.to_thread(tokenizer.decode, asked.tokens, False)})

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -66,6 +67,9 @@ class Service:
     def _loaded(self, model: Model | None, failure: BaseException | None) -> None:
         self._model, self.failure = model, failure
         if model is not None:
+            # What is there now stays: the collector need not look through it again and again.
+            gc.collect()
+            gc.freeze()
             model.engine.start()
         self._settled.set()
 

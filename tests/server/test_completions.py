@@ -89,6 +89,9 @@ def test_logprobs_have_the_older_shape(client: openai.OpenAI) -> None:
         ({"prompt": []}, "prompt", "invalid_type"),
         ({"prompt": {"a": 1}}, "prompt", "invalid_type"),
         ({"prompt": ["a"] * 65, "n": 2}, "prompt", "invalid_value"),
+        ({"prompt": ["a"] * 3000}, "prompt", "invalid_value"),
+        ({"prompt": [[1]] * 3000}, "prompt", "invalid_value"),
+        ({"prompt": [[]] * 129}, "prompt", "invalid_value"),
         ({"logit_bias": {"4000": 1}}, "logit_bias", "invalid_value"),
     ],
 )

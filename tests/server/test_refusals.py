@@ -6,6 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from byollm.server.body import parse_json
+from byollm.server.errors import ApiError
+
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 
 
@@ -156,6 +159,15 @@ def test_a_bad_parameter_is_named(
 def test_what_is_no_json_object_is_refused(http: httpx.Client, body: bytes) -> None:
     for path in ("/v1/chat/completions", "/v1/completions", "/invocations", "/generate", "/tokenize"):
         assert refused(http.post(path, content=body))["code"] == "invalid_json"
+
+
+def test_a_body_of_millions_of_elements_is_refused_but_not_a_text_that_looks_like_one() -> None:
+    for element in (b"1", b"[1]", b'"a"', b'{"a":"\\""}'):
+        body = b'{"prompt":[' + element + (b"," + element) * 2**20 + b"]}"
+        with pytest.raises(ApiError, match="elements"):
+            parse_json(body)
+    for text in ("[,{" * 2**20, '\\"",[' * 2**20, "\n,\\" * 2**20):
+        assert parse_json(json.dumps({"prompt": text}).encode()) == {"prompt": text}
 
 
 def test_numbers_beyond_floats_are_refused(http: httpx.Client) -> None:
