@@ -1,8 +1,8 @@
 """How a model is trained: its shape, the recipe, and what is written along the way."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from byollm.settings.base import Section
 
@@ -33,6 +33,12 @@ class ModelShape(Section):
 
     tie_embeddings: bool = True
     """The output head is the token embedding: fewer parameters in a small model."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        return self
 
 
 class Budget(Section):

@@ -1,4 +1,4 @@
-"""The picture of a run: loss and bits per byte over tokens and time."""
+"""The picture of a run: loss and bits per byte over tokens, with the minutes above."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 SMOOTHING = 0.02  # share of the steps that the smooth line is a mean of
+PALE, BLUE, ORANGE, GREEN = "#9ecae1", "#2171b5", "#d94801", "#238b45"
 
 
 def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
-    """Draw the records of a run's log to a PNG file, which is replaced in one step."""
+    """Draw the records of a run's log to a PNG file, replaced in one step; nothing without a step."""
     from matplotlib.figure import Figure
 
     steps, validations = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -19,40 +20,40 @@ def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
     if not steps:
         return
     tokens = np.array([record["tokens"] for record in steps]) / 1e6
-    loss = np.array([record["loss"] for record in steps])
     minutes = np.array([record["seconds"] for record in steps]) / 60
+    loss = np.array([record["loss"] for record in steps])
     width = max(1, int(SMOOTHING * len(loss)))
     smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.plot(tokens, loss, color="#9ecae1", linewidth=0.6, label="training, each step")
-    axes.plot(tokens[width - 1 :], smooth, color="#2171b5", linewidth=1.5, label=f"training, mean of {width}")
-    axes.set(xlabel="tokens (millions)", ylabel="loss (nats a token)")
+    figure = Figure(figsize=(9, 5), dpi=120)
+    axes = figure.add_axes((0.08, 0.12, 0.83, 0.72))
+    axes.plot(tokens, loss, color=PALE, linewidth=0.6, label="training, each step")
+    axes.plot(
+        tokens[width - 1 :], smooth, color=BLUE, linewidth=1.5, label=f"training, mean of {width} steps"
+    )
+    axes.set(xlabel="tokens (millions)", ylabel="loss (nats a token)", xlim=(0, 1.01 * tokens[-1]))
     axes.grid(alpha=0.3)
-    low = min(smooth.min(), *(record["validation"]["loss"] for record in validations), smooth.min())
-    high = max(np.quantile(loss, 0.98), low + 0.1)
+    shown = np.concatenate([smooth, [record["validation"]["loss"] for record in validations]])
+    low, high = shown.min(), max(np.quantile(loss, 0.98), shown.min() + 0.1)
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     if validations:
         at = [record["tokens"] / 1e6 for record in validations]
-        axes.plot(
-            at, [r["validation"]["loss"] for r in validations], "o-", color="#d94801", label="validation"
-        )
-        bytes_axes = axes.twinx()
+        losses = [record["validation"]["loss"] for record in validations]
         bits = [record["validation"]["bits_per_byte"] for record in validations]
-        bytes_axes.plot(at, bits, "s--", color="#238b45", markersize=4, label="validation, bits a byte")
-        bytes_axes.set_ylabel("bits a byte", color="#238b45")
-        axes.plot([], [], "s--", color="#238b45", markersize=4, label="validation, bits a byte")
-        axes.set_title(
-            f"validation loss {validations[-1]['validation']['loss']:.3f}, {bits[-1]:.3f} bits a byte"
+        axes.plot(at, losses, "o-", color=ORANGE, markersize=4, label="validation")
+        right = axes.twinx()
+        right.plot(at, bits, "s--", color=GREEN, markersize=4)
+        right.set_ylabel("validation, bits a byte", color=GREEN)
+        axes.plot([], [], "s--", color=GREEN, markersize=4, label="validation, bits a byte (right)")
+        axes.set_title(f"validation loss {losses[-1]:.3f}, {bits[-1]:.3f} bits a byte")
+    if len(steps) > 1:
+        above = axes.secondary_xaxis(
+            "top",
+            functions=(
+                lambda x: np.interp(np.asarray(x), tokens, minutes),
+                lambda x: np.interp(np.asarray(x), minutes, tokens),
+            ),
         )
-    time_axis = axes.secondary_xaxis(
-        "top",
-        functions=(
-            lambda x: np.interp(np.asarray(x), tokens, minutes),
-            lambda x: np.interp(np.asarray(x), minutes, tokens),
-        ),
-    )
-    time_axis.set_xlabel("minutes")
+        above.set_xlabel("minutes")
     axes.legend(loc="upper right")
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png")

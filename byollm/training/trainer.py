@@ -25,6 +25,7 @@ from byollm.training.run_log import RunLog, read_log
 from byollm.training.stepper import Stepper
 from byollm.training.validation import Validation, Validator
 
+CURVE_SECONDS = 60.0  # between two drawings while the run goes on
 WEIGHTS, OPTIMIZERS, RANDOM = "model.", "optimizer.", "random.cpu"
 
 
@@ -85,6 +86,7 @@ class Trainer:
         self._checkpoints = Checkpoints(run / "checkpoints", reporter.note)
         self._step, self._total, self._seconds, self._peak = 0, 0, 0.0, 0.0
         self._validation: Validation | None = None
+        self._drawn = time.monotonic()
 
     def train(self) -> Outcome:
         """Take all steps that are left; stop early, after a checkpoint, on SIGTERM or SIGINT.
@@ -137,7 +139,7 @@ class Trainer:
             if finished or due or interruption.received is not None:
                 self._save()
                 saved = time.monotonic()
-        draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        self._draw()
 
     def _take_step(self) -> None:
         start = time.perf_counter()
@@ -165,7 +167,6 @@ class Trainer:
         return step * count // self._total > (step - 1) * count // self._total
 
     def _validate(self, tokens: int | None) -> None:
-        self._reporter.note(f"step {self._step}: validating")
         self._validation = self._validator.validate(self._model, tokens)
         record = {
             "step": self._step,
@@ -175,8 +176,12 @@ class Trainer:
         }
         self._log.append(record)
         self._reporter.validation(record)
-        if tokens is not None:  # the last curve is drawn when the loop is left
-            draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        if time.monotonic() - self._drawn >= CURVE_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        self._drawn = time.monotonic()
 
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._started

@@ -49,7 +49,7 @@ class Validator:
     @torch.no_grad()
     def validate(self, model: Decoder, tokens: int | None = None) -> Validation:
         """Validate on about `tokens` tokens, spread over the split; None: on all of it."""
-        stride = 1 if tokens is None else max(1, self.windows // max(1, tokens // self._length))
+        stride = 1 if tokens is None else max(1, round(self.windows * self._length / tokens))
         loss = correct = torch.zeros((), dtype=torch.float64)
         count = 0
         positions = torch.arange(self._length, device=self._hardware.device)
