@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
-from byollm.engine.uniform import uniform
+from byollm.engine.uniform import uniforms
 
 CANDIDATES = (64, 1024)  # how many of the best tokens are sorted before the whole vocabulary is
 LOWEST_TEMPERATURE = 1e-6  # below it the draw cannot be told from greedy, and float32 would divide by zero
@@ -90,10 +91,13 @@ def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
         if kind == "greedy":
             chosen = part.argmax(-1)
         else:
-            numbers = [[uniform(requests[row].seed, len(requests[row].tokens))] for row in rows]
-            uniforms = torch.tensor(numbers, dtype=torch.float64, device=part.device)
-            draw = draw_filtered if kind == "filtered" else draw_whole
-            chosen = draw(to_weights(part, params), params, uniforms)
+            pairs = [uniforms(requests[row].seed, len(requests[row].tokens)) for row in rows]
+            numbers = torch.tensor(pairs, dtype=torch.float64, device=part.device)
+            weights = to_weights(part, params)
+            if kind == "filtered":
+                chosen = draw_filtered(weights, params, numbers[:, :1])
+            else:
+                chosen = draw_whole(weights, numbers)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             tokens[row] = token
     return tokens
@@ -106,30 +110,52 @@ def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     return ((logits - logits.amax(-1, keepdim=True)) / scale).exp_()
 
 
-def draw_whole(weights: Tensor, _: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
-    """Draw one token a row, (rows,), by inverting the cumulative distribution in order of token id.
+def draw_whole(weights: Tensor, numbers: Tensor) -> Tensor:
+    """Draw one token a row, (rows,), from the whole vocabulary: first a block of it, then a token of the block.
+
+    One draw over all tokens would do, but at each border between two tokens rounding can change the outcome,
+    and a batch rounds otherwise than a row alone. Two draws have some 2 * sqrt(vocab) borders.
 
     Args:
         weights: (rows, vocab), from `to_weights`.
-        uniforms: (rows, 1) float64 in [0, 1).
+        numbers: (rows, 2) float64 in [0, 1), for the block and for the token.
     """
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    return _invert(cumulative, cumulative[:, -1:], uniforms)[:, 0]
+    rows, vocab = weights.shape
+    size = block_size(vocab)
+    blocks = F.pad(weights, (0, -vocab % size)).view(rows, -1, size)
+    block = _invert(blocks.sum(-1).cumsum(-1, dtype=torch.float64), numbers[:, :1])
+    inside = blocks[torch.arange(rows, device=weights.device), block[:, 0]]
+    token = _invert(inside.cumsum(-1, dtype=torch.float64), numbers[:, 1:])
+    return (block * size + token)[:, 0]
 
 
-def _invert(cumulative: Tensor, total: Tensor, uniforms: Tensor) -> Tensor:
-    """Return each row's first index whose cumulative weight exceeds its share of the total, (rows, 1)."""
-    # Rounding might carry the product up to the total, past every token that has weight.
-    target = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+def block_size(vocab: int) -> int:
+    """Return the power of two next to the square root of `vocab`."""
+    return 1 << ((vocab - 1).bit_length() // 2)
+
+
+def _invert(cumulative: Tensor, numbers: Tensor, count: Tensor | None = None) -> Tensor:
+    """Return each row's first index at which the share numbers (rows, 1) of the total is exceeded, (rows, 1).
+
+    The total is the last of `cumulative`, or that of the first `count` (rows, 1).
+    """
+    total = cumulative[:, -1:] if count is None else cumulative.gather(1, count - 1)
+    # Rounding might carry the product up to the total, past every index that has weight.
+    target = torch.minimum(numbers * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True)
 
 
-def draw_filtered(weights: Tensor, params: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
+def draw_filtered(weights: Tensor, params: Sequence[SamplingParams], numbers: Tensor) -> Tensor:
     """Draw one token a row, (rows,), among those that top_k, top_p and min_p keep.
 
     Kept tokens are the first few in order of weight, then id. Usually a short list of the best holds them
     all, and sorting the vocabulary is spared; where it may not, or where a tie runs past its end, a longer
     list is taken.
+
+    Args:
+        weights: (rows, vocab), from `to_weights`.
+        params: of each row.
+        numbers: (rows, 1) float64 in [0, 1).
     """
     rows, vocab = weights.shape
     device = weights.device
@@ -149,7 +175,7 @@ def draw_filtered(weights: Tensor, params: Sequence[SamplingParams], uniforms: T
         kept &= (cumulative - wide) < top_p[pending] * within
         kept &= values >= min_p[pending]
         count = kept.sum(-1, keepdim=True).clamp(min=1)
-        index = _invert(cumulative, cumulative.gather(1, count - 1), uniforms[pending])
+        index = _invert(cumulative, numbers[pending], count)
         sure = values[:, -1:] < values.gather(1, count - 1)
         sure &= (k == vocab) | (k < size)
         sure = sure[:, 0] | (size == vocab)

@@ -15,10 +15,14 @@ def _mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-def uniform(seed: int, position: int) -> float:
-    """Return the number in [0, 1), a multiple of 2^-53, that belongs to `seed` and `position`."""
-    stream = _mix((seed + _GOLDEN) & _MASK)
-    return float(_mix((stream + (position + 1) * _GOLDEN) & _MASK) >> 11) * 2.0**-53
+def uniforms(seed: int, position: int) -> tuple[float, float]:
+    """Return the two numbers in [0, 1), multiples of 2^-53, that belong to `seed` and `position`."""
+    counter = _mix((seed + _GOLDEN) & _MASK) + 2 * position * _GOLDEN
+    return _unit(counter + _GOLDEN), _unit(counter + 2 * _GOLDEN)
+
+
+def _unit(counter: int) -> float:
+    return float(_mix(counter & _MASK) >> 11) * 2.0**-53
 
 
 def fold_index(seed: int, index: int) -> int:

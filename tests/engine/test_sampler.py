@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from torch import Tensor
 
 from byollm.engine import SamplingParams, TokenLogprobs
-from byollm.engine.sampler import draw_filtered, draw_whole, sample, to_weights
+from byollm.engine.sampler import block_size, draw_filtered, draw_whole, sample, to_weights
 from tests.engine.support import make_request
 
 
@@ -103,10 +103,8 @@ def test_kept_tokens_and_their_shares_are_exactly_those_of_the_definition(data: 
         top_p=data.draw(st.sampled_from([0.0, 0.3, 0.9, 0.999, 1.0])),
         min_p=data.draw(st.sampled_from([0.0, 0.05, 1.0])),
     )
-    assume(not on_a_border(row.tolist(), params))
+    assume(params.filtered and not on_a_border(row.tolist(), params))
     kept = kept_by_definition(row.tolist(), params)
-    if not params.filtered:
-        kept = dict(sorted(kept.items()))
     ends = list(accumulate(kept.values()))
     middles = {
         token: end - share / 2
@@ -114,11 +112,38 @@ def test_kept_tokens_and_their_shares_are_exactly_those_of_the_definition(data: 
         if share > 1e-5  # wide enough that rounding does not reach its middle
     }
     numbers = [*middles.values(), 1 - 2**-53]
-    draw = draw_filtered if params.filtered else draw_whole
     weights = to_weights(row[None], [params]).expand(len(numbers), -1)
-    tokens = draw(weights, [params] * len(numbers), torch.tensor(numbers, dtype=torch.float64)[:, None])
+    tokens = draw_filtered(
+        weights, [params] * len(numbers), torch.tensor(numbers, dtype=torch.float64)[:, None]
+    )
     assert tokens[:-1].tolist() == list(middles)
     assert int(tokens[-1]) == list(kept)[-1]
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 3, 16, 17, 300, 1000])
+def test_draw_over_the_whole_vocabulary_reaches_every_token_by_its_share(vocab: int) -> None:
+    """A grid of pairs of numbers: the share of the grid that falls to a token is its probability."""
+    logits = torch.randn(1, vocab, generator=torch.Generator().manual_seed(vocab))
+    weights = to_weights(logits, [SamplingParams()])
+    size = block_size(vocab)
+    grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    blocks = draw_whole(weights.expand(200, -1), torch.stack([grid, grid], 1)) // size
+    for block in range(-(-vocab // size)):
+        share = float(weights[0, block * size : (block + 1) * size].sum() / weights.sum())
+        assert float((blocks == block).double().mean()) == pytest.approx(share, abs=1.01 / 200)
+        inside = torch.zeros_like(weights)
+        inside[0, block * size : (block + 1) * size] = weights[0, block * size : (block + 1) * size]
+        tokens = draw_whole(inside.expand(200, -1), torch.stack([grid, grid], 1))
+        for token in range(block * size, min((block + 1) * size, vocab)):
+            expected = float(inside[0, token] / inside.sum())
+            assert float((tokens == token).double().mean()) == pytest.approx(expected, abs=1.01 / 200)
+
+
+def test_token_without_weight_is_never_drawn() -> None:
+    weights = torch.zeros(3, 40)
+    weights[:, 17] = 1
+    numbers = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1 - 2**-53, 1 - 2**-53]], dtype=torch.float64)
+    assert draw_whole(weights, numbers).tolist() == [17, 17, 17]
 
 
 def on_a_border(logits: Sequence[float], params: SamplingParams) -> bool:
