@@ -14,12 +14,12 @@ from types import FrameType
 
 import uvicorn
 
-import byollm
 from byollm.server.app import create_app
 from byollm.server.errors import ServerError
 from byollm.server.http import HttpProtocol
 from byollm.server.model import load_model
 from byollm.server.service import Service
+from byollm.settings import REPOSITORY
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
 
@@ -30,7 +30,7 @@ KEEP_CONNECTION_S = 75
 # A client that takes nothing for this long is cut off by the kernel, and its request ends.
 STUCK_CLIENT_MS = 120_000
 WATCH_S = 1.0
-MODELS = Path(byollm.__file__).parents[1] / "models"
+MODELS = REPOSITORY / "models"
 # Long enough for a health check to see why, and for error events to go out.
 LAST_WORDS_S = 3.0
 

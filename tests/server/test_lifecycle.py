@@ -17,7 +17,7 @@ import pytest
 import byollm.server
 from byollm.modeling import CheckpointError
 from byollm.server import ServerError
-from byollm.server.process import listen
+from byollm.server.process import bundled_model, listen
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
 from tests.server.support import Server, serving, wait_for
@@ -200,6 +200,15 @@ def test_a_directory_that_holds_no_model_is_refused(
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(error, match=words):
         byollm.server.serve(ServerSettings(model=tmp_path, port=0), EngineSettings(), print)
+
+
+def test_without_a_model_the_bundled_one_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byollm.server.process.MODELS", tmp_path)
+    with pytest.raises(ServerError, match="--model"):
+        bundled_model()
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "config.json").touch()
+    assert bundled_model() == tmp_path / "ours"
 
 
 def test_a_model_without_weights_is_refused(model_directory: Path, tmp_path: Path) -> None:
