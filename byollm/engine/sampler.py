@@ -111,7 +111,7 @@ def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def draw_whole(weights: Tensor, numbers: Tensor) -> Tensor:
-    """Draw one token a row, (rows,), from the whole vocabulary: first a block of it, then a token of the block.
+    """Draw one token a row, (rows,), from the whole vocabulary: a block of it first, then a token of that.
 
     One draw over all tokens would do, but at each border between two tokens rounding can change the outcome,
     and a batch rounds otherwise than a row alone. Two draws have some 2 * sqrt(vocab) borders.
