@@ -27,9 +27,7 @@ def finetune(
     The same command continues a run that was stopped or killed. The recipe is the settings under `finetune`.
     """
     from byollm.cli.training_run import chosen_budget, report
-    from byollm.settings import SettingsError
-    from byollm.settings.load import load_settings
-    from byollm.training.finetune import finetune as run
+    from byollm.settings import SettingsError, load_settings
 
     if not full:
         raise SettingsError(
@@ -39,4 +37,6 @@ def finetune(
     recipe = settings.finetune.override(
         budget=chosen_budget(epochs=epochs, minutes=minutes), seed=seed, threads=threads
     )
+    from byollm.training.finetune import finetune as run
+
     report(run(recipe, base, conversations or settings.data.output / "conversations", out), out)

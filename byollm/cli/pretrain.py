@@ -25,11 +25,12 @@ def pretrain(
     settings under `pretrain`.
     """
     from byollm.cli.training_run import chosen_budget, report
-    from byollm.settings.load import load_settings
-    from byollm.training.pretrain import pretrain as run
+    from byollm.settings import load_settings
 
     settings = load_settings(env)
     recipe = settings.pretrain.override(
         budget=chosen_budget(minutes=minutes, tokens=tokens), seed=seed, threads=threads
     )
+    from byollm.training.pretrain import pretrain as run
+
     report(run(recipe, data or settings.data.output, out), out)

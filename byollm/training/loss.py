@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100
+SMALLEST_P = 1e-37  # where a probability would vanish, the loss stays finite: 85 nats
 CHUNK_ELEMENTS = 2**21  # scores held at a time: 8 MB of float32 stay in a CPU's cache
 
 
@@ -34,15 +34,16 @@ class _CrossEntropySum(torch.autograd.Function):
         d_hidden, d_head = torch.empty_like(x), torch.zeros_like(head)
         total = hidden.new_zeros((), dtype=torch.float32)
         size = max(1, CHUNK_ELEMENTS // head.shape[0])
+        counted = (targets != IGNORED).float()[:, None]
+        partly = not bool(counted.all())
+        index = targets.clamp(min=0)[:, None]  # any valid index: what is ignored gets weight 0
         for start in range(0, x.shape[0], size):
-            part, wanted = x[start : start + size], targets[start : start + size]
-            counted = (wanted != IGNORED).float()
-            index = wanted.clamp(min=0)[:, None]  # any valid index: what is ignored gets weight 0
-            log_p = F.log_softmax((part @ w.mT).float(), dim=-1)
-            total -= (log_p.gather(1, index)[:, 0] * counted).sum()
-            gradient = log_p.exp_()  # softmax - one-hot
-            gradient.scatter_add_(1, index, gradient.new_full((1, 1), -1.0).expand_as(index))
-            gradient = gradient.mul_(counted[:, None]).to(dtype)
+            part, at, counts = (tensor[start : start + size] for tensor in (x, index, counted))
+            scores = (part @ w.mT).float()
+            p = torch.softmax(scores, dim=-1, out=scores)
+            total -= (p.gather(1, at).clamp_(min=SMALLEST_P).log_() * counts).sum()
+            p.scatter_add_(1, at, p.new_full((1, 1), -1.0).expand_as(at))  # the gradient of the scores
+            gradient = (p.mul_(counts) if partly else p).to(dtype)
             torch.mm(gradient, w, out=d_hidden[start : start + size])
             if dtype == torch.float32:
                 d_head.addmm_(gradient.mT, part)
