@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _LABELS = {
-    "name": "Name",
+    "model": "Name",
     "parameters": "Parameters",
-    "context": "Context",
-    "architecture": "Architecture",
+    "max_context": "Context",
+    "family": "Architecture",
     "layers": "Layers",
     "hidden_size": "Width",
     "vocab_size": "Vocabulary",
@@ -18,7 +18,7 @@ _LABELS = {
     "device": "Device",
     "license": "Licence",
 }
-_UNITS = {"context": " tokens", "vocab_size": " tokens"}
+_UNITS = {"max_context": " tokens", "vocab_size": " tokens"}
 
 
 def facts(info: Mapping[str, Any]) -> str:

@@ -122,7 +122,7 @@ class Handlers:
             return (gr.skip(),) * 6
         if status.info is None:
             return status.banner(), status.chip(), gr.skip(), gr.skip(), gr.skip(), status.key
-        context = status.info.get("context")
+        context = status.info.get("max_context")
         length = gr.update(maximum=context) if isinstance(context, int) and context > 1 else gr.skip()
         return status.banner(), status.chip(), facts(status.info), card(status.info), length, status.key
 

@@ -61,8 +61,8 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
             gr.HTML(_asset("hint.html"), elem_id="hint", js_on_load=None)
         controls = settings_panel(settings)
         facts, card = model_panel()
-        # state of the session, held in the browser: with a gr.State each open page would hold a connection all the
-        # time, of which a browser allows an address six
+        # state of the session, held in the browser: with a gr.State each open page would hold a connection
+        # all the time, of which a browser allows an address six
         left_out = gr.Number(None, precision=0, visible=False)
         shown = gr.Textbox("", visible=False)
 

@@ -1,6 +1,7 @@
 """Binds the port, serves the page, and ends cleanly when told to."""
 
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -29,11 +30,11 @@ def run(settings: PageSettings, *, any_port: bool) -> None:
     from frontend.web import application  # Gradio takes seconds to import: not before the port is ours
 
     port = listener.getsockname()[1]
-    app, wind_down = application(settings)
+    app, end_answers = application(settings)
     server = _Server(
         uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, ws="none"),
         ready=f"byollm page: {_address(settings.host, port)} (model server: {settings.api})",
-        wind_down=wind_down,
+        end_answers=end_answers,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn handles both while it serves, and raises them again after a clean end, which is no failure
@@ -79,12 +80,12 @@ def _address(host: str, port: int) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it can be opened, and ends its streams before it waits for them to end."""
+    """Says where the page is once it can be opened, and does not let a running answer delay its end."""
 
-    def __init__(self, config: uvicorn.Config, ready: str, wind_down: Callable[[], Awaitable[None]]):
+    def __init__(self, config: uvicorn.Config, ready: str, end_answers: Callable[[], Awaitable[None]]):
         super().__init__(config)
         self._ready = ready
-        self._wind_down = wind_down
+        self._end_answers = end_answers
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -92,5 +93,7 @@ class _Server(uvicorn.Server):
             typer.echo(self._ready)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._wind_down()
+        await self._end_answers()
+        # what an open page still waits for is cut off after the grace, which is no error
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)

@@ -1,6 +1,7 @@
 """The page as a web application: Gradio behind a guard that keeps the browser on this machine."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import gradio as gr
 from fastapi import FastAPI
@@ -16,10 +17,16 @@ from frontend.theme import theme
 
 
 def application(settings: PageSettings) -> tuple[FastAPI, Callable[[], Awaitable[None]]]:
-    """Put the page together; return it with what ends its open streams, for a clean end."""
+    """Put the page together; return it with what ends its answers, which are not to delay its end."""
     client = ModelClient(settings)
     handlers = Handlers(settings, client)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await client.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard)
     if is_loopback(settings.host):
         # otherwise a page from elsewhere could rebind its own name to this address and speak to the model
@@ -39,9 +46,4 @@ def application(settings: PageSettings) -> tuple[FastAPI, Callable[[], Awaitable
         enable_monitoring=False,
         mcp_server=False,
     )
-
-    async def wind_down() -> None:
-        await handlers.end()
-        await client.close()
-
-    return app, wind_down
+    return app, handlers.end

@@ -22,7 +22,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
-expect.set_options(timeout=30_000)
+PATIENCE = 60_000  # ms; other work may keep the machine busy
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")
@@ -74,6 +75,7 @@ def opener(browser: Browser, profile: BrowserContext, outside: list[str]) -> Cal
 
     def opened(address: str, **options: Any) -> Page:
         page = (browser.new_context(**options) if options else profile).new_page()
+        page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: None if _is_local(request.url) else outside.append(request.url))
         page.goto(address)
         expect(page.locator("#composer textarea")).to_be_visible()
@@ -120,6 +122,7 @@ def chat(visited: list[Page], opener: Callable[..., Page], page_address: str) ->
         visited[:] = [opener(page_address)]
         return Chat(visited[0])
     page = visited[0]
+    page.bring_to_front()  # Chromium draws only what is in front, and clicks only on what it draws
     page.keyboard.press("Escape")
     chat = Chat(page)
     page.get_by_role("button", name="New chat").click()

@@ -58,7 +58,8 @@ async def models() -> Any:
 
 @app.get("/model/info")
 async def info() -> dict[str, Any]:
-    return {"name": "scripted-1m", "parameters": 1_234_567, "context": 512, "card": CARD, "version": "9.9"}
+    facts = {"model": "scripted-1m", "parameters": 1_234_567, "max_context": 512, "version": "9.9"}
+    return facts | {"card": CARD}
 
 
 @app.post("/v1/chat/completions")
@@ -67,7 +68,7 @@ async def chat(request: Request) -> Any:
     seen["bodies"].append(body)
     asked = [message["content"] for message in body["messages"] if message["role"] == "user"]
     if len(" ".join(asked).split()) > CONTEXT:
-        message = f"This model's maximum context length is {CONTEXT} words of questions. Shorten the messages."
+        message = f"This model's maximum context length is {CONTEXT} words. Shorten the messages."
         return _error(400, message, "context_length_exceeded")
     return StreamingResponse(_stream(request, body), media_type="text/event-stream")
 
@@ -92,12 +93,12 @@ async def answer(question: str) -> AsyncIterator[str]:
     if question.startswith("hostile"):
         yield _event(HOSTILE.replace("TRAP", question.split()[1]))
     elif question == "slowly":
-        for number in range(400):
+        for number in range(2000):
             yield _event(f"{number} ")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
     elif question == "think first":
         yield ": keep-alive\n\n"
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
     elif question in ("break", "drop"):
         for word in ("so ", "far ", "so good"):
             yield _event(word)

@@ -82,7 +82,7 @@ class ScriptedServer:
 def serving_page(api: str, log: Path) -> Iterator[str]:
     """Run the page; when it ends, check that it ended cleanly and never went outside this machine."""
     command = [sys.executable, "-c", WATCHED, "--api", api, "--port", "0"]
-    environment = os.environ | {"BYOLLM__PAGE__POLL_SECONDS": "0.5", "HTTP_PROXY": "http://192.0.2.1:9"}
+    environment = os.environ | {"BYOLLM__PAGE__POLL_SECONDS": "1", "HTTP_PROXY": "http://192.0.2.1:9"}
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:

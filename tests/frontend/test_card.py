@@ -2,7 +2,7 @@ from frontend.card import card, facts
 
 
 def test_unknown_facts_are_shown_and_none_can_bring_markup() -> None:
-    written = facts({"name": "<b>", "validation_loss": 3.25, "performance": {"a": 1}, "empty": ""})
+    written = facts({"model": "<b>", "validation_loss": 3.25, "performance": {"a": 1}, "empty": ""})
     assert "<dd>&lt;b&gt;</dd>" in written
     assert "<dt>Validation loss</dt><dd>3.25</dd>" in written
     assert "erformance" not in written
@@ -10,7 +10,7 @@ def test_unknown_facts_are_shown_and_none_can_bring_markup() -> None:
 
 
 def test_sizes_are_written_for_people() -> None:
-    written = facts({"parameters": 7_030_000, "context": 1024})
+    written = facts({"parameters": 7_030_000, "max_context": 1024})
     assert "7.03 M" in written
     assert "1,024 tokens" in written
 
