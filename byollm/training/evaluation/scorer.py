@@ -13,7 +13,7 @@ from byollm.training.evaluation.errors import EvaluationError
 from byollm.training.evaluation.prefix_tree import PrefixTree, attend_along_branches, pad_trees, prefix_trees
 
 END_OF_TEXT = "<|endoftext|>"
-TREE_NODES = 256  # more would share more, but attention computes every pair of nodes
+TREE_NODES = 128  # more would share more, but attention computes every pair of nodes
 BATCH_NODES = {"cpu": 1024, "cuda": 65_536}  # a CPU's cache wants few, a GPU many
 
 Advance = Callable[[int, int], None]
