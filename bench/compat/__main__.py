@@ -66,6 +66,7 @@ def main() -> int:
 def run_ours(model: Path, tokens: int) -> Greedy:
     """Generate with byollm's engine, all prompts in one batch."""
     engine = Engine.load(model, EngineSettings(dtype="float32"))
+    assert engine.tokenizer is not None  # Engine.load always reads one
     prompts = [engine.tokenizer.encode(prompt, special=True) for prompt in PROMPTS]
     params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
     outputs: dict[str, list[int]] = {str(number): [] for number in range(len(prompts))}

@@ -24,7 +24,7 @@ QWEN2_PATTERNS = tuple(
 def main(source: str, model: str, *options: str) -> None:
     """Run the converter with its ability to recognise extended."""
     sys.path[:0] = [source, str(Path(source, "gguf-py"))]
-    from conversion.base import TextModel
+    from conversion.base import TextModel  # type: ignore[import-not-found]  # of llama.cpp's source tree
 
     if uses_qwen2_pattern(Path(model, "tokenizer.json")):
         TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"

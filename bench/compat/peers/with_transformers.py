@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -15,7 +16,7 @@ def main(request_file: str, result_file: str) -> None:
     """Answer the request."""
     request = json.loads(Path(request_file).read_text())
     tokenizer = transformers.AutoTokenizer.from_pretrained(request["model"])
-    model = transformers.AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(request["model"], dtype=torch.float32)
     model.generation_config.eos_token_id = None  # go on to the last token, as every side does here
     prompts = [tokenizer(prompt)["input_ids"] for prompt in request["prompts"]]
     outputs = []

@@ -11,7 +11,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-import vllm
+import vllm  # type: ignore[import-not-found]  # in an environment of its own
 
 
 def main(request_file: str, result_file: str) -> None:
