@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import llama_cpp
+import llama_cpp  # type: ignore[import-not-found]  # in an environment of its own
 
 
 def main(request_file: str, result_file: str) -> None:
