@@ -31,6 +31,7 @@ def pretrain(settings: PretrainSettings, data: Path, run: Path, reporter: Report
     """
     reporter = reporter or Reporter()
     train, val = TokenDataset.open(data, "train"), TokenDataset.open(data, "val")
+    train.windows_per_epoch(settings.sequence_length)  # refuses a text too short, before anything is built
     tokenizer = Tokenizer.load(data / "tokenizer")
     if tokenizer.vocab_size != train.vocab_size:
         raise TrainingError(

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,35 @@ class RunLog:
         Raises:
             TrainingError: the disk is full or refuses.
         """
-        try:
+        with self._stop_if_refused():
             self._file.write((json.dumps(record) + "\n").encode())
             self._file.flush()
+
+    def sync(self) -> int:
+        """Put every line on the disk and return the length in bytes.
+
+        Raises:
+            TrainingError: the disk is full or refuses.
+        """
+        with self._stop_if_refused():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    @contextmanager
+    def _stop_if_refused(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise TrainingError(
                 f"{self._path} cannot be written ({error.strerror}). Training stops, so that no part of its "
                 "curve is lost. Free some space and run the same command again: it continues."
             ) from error
 
-    def sync(self) -> int:
-        """Put every line on the disk and return the length in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written was told by `append`
+            self._file.close()
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,9 @@ def finish(
     Args:
         eos_ids: the tokens that end a generation
         inputs: where the run's data came from, for the summary
+
+    Raises:
+        CheckpointError, DataError: the disk is full or refuses.
     """
     save_decoder(model, run / "model", tokenizer, eos_ids=eos_ids)
     steps = [record for record in read_log(run / "log.jsonl") if "loss" in record]

@@ -180,7 +180,10 @@ class Trainer:
             self._draw()
 
     def _draw(self) -> None:
-        draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        try:
+            draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
+        except OSError as error:
+            self._reporter.note(f"the curve could not be drawn ({error}); the log has what it shows")
         self._drawn = time.monotonic()
 
     def _elapsed(self) -> float:

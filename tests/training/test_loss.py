@@ -37,3 +37,12 @@ def test_narrow_products_keep_float32_gradients_of_the_head() -> None:
     (gradient,) = torch.autograd.grad(narrow, head)
     assert gradient.dtype == torch.float32
     torch.testing.assert_close(gradient, *torch.autograd.grad(wide, head), rtol=0.05, atol=0.1)
+
+
+def test_a_probability_that_vanishes_has_a_finite_loss() -> None:
+    head = torch.eye(3)
+    hidden = torch.tensor([[500.0, 0.0, 0.0]], requires_grad=True)
+    found = cross_entropy_sum(hidden, head, torch.tensor([1]), torch.float32)
+    assert found.item() == pytest.approx(85.2, abs=0.1)
+    (gradient,) = torch.autograd.grad(found, hidden)
+    assert gradient.tolist() == [[1.0, -1.0, 0.0]]

@@ -1,10 +1,12 @@
 """Runs that end without warning go on, in one process; the kills of real processes are in test_kill."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from byollm.modeling import CheckpointError
 from byollm.settings.training import Budget
 from byollm.training import ResumeError, TrainingError
 from byollm.training.pretrain import pretrain
@@ -121,3 +123,19 @@ def test_a_loss_that_is_no_number_stops_with_step_and_remedy(data: Path, tmp_pat
     with pytest.raises(TrainingError, match="lower learning rates"):
         pretrain(wild, data, tmp_path / "run", again)
     assert any("continuing" in note for note in again.notes)
+
+
+def test_a_full_disk_is_told_and_costs_no_bit(data: Path, tmp_path: Path, unbroken: dict[str, Any]) -> None:
+    run, recorder = tmp_path / "run", Recorder()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # room for the log, not for weights
+    try:
+        with pytest.raises(CheckpointError, match=r"could not be written .* free some space"):
+            pretrain(recipe(), data, run, recorder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(recorder.losses) == 12
+    assert sum("checkpoint of step" in note for note in recorder.notes) == 13
+    assert list((run / "checkpoints").iterdir()) == []
+    assert pretrain(recipe(), data, run, Recorder()).finished
+    assert result(run) == unbroken
