@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 SMOOTHING = 0.02  # share of the steps that the smooth line is a mean of
-PALE, BLUE, ORANGE, GREEN = "#9ecae1", "#2171b5", "#d94801", "#238b45"
+PALE, BLUE, ORANGE = "#9ecae1", "#2171b5", "#d94801"
 
 
 def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
@@ -38,13 +38,12 @@ def draw_curve(records: Iterable[dict[str, Any]], path: Path) -> None:
     if validations:
         at = [record["tokens"] / 1e6 for record in validations]
         losses = [record["validation"]["loss"] for record in validations]
-        bits = [record["validation"]["bits_per_byte"] for record in validations]
         axes.plot(at, losses, "o-", color=ORANGE, markersize=4, label="validation")
-        right = axes.twinx()
-        right.plot(at, bits, "s--", color=GREEN, markersize=4)
-        right.set_ylabel("validation, bits a byte", color=GREEN)
-        axes.plot([], [], "s--", color=GREEN, markersize=4, label="validation, bits a byte (right)")
-        axes.set_title(f"validation loss {losses[-1]:.3f}, {bits[-1]:.3f} bits a byte")
+        bits = validations[-1]["validation"]["bits_per_byte"]
+        share = bits / losses[-1]  # the two differ by a factor, so one line shows both
+        right = axes.secondary_yaxis("right", functions=(lambda y: y * share, lambda y: y / share))
+        right.set_ylabel("bits a byte")
+        axes.set_title(f"validation: loss {losses[-1]:.3f}, {bits:.3f} bits a byte")
     if len(steps) > 1:
         above = axes.secondary_xaxis(
             "top",
