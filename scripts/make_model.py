@@ -94,7 +94,7 @@ def _card(data: Path, pretrained: Path, tuned: Path, work: Path) -> str:
         tokens=f"{base['tokens']:,}",
         steps=f"{base['steps']:,}",
         minutes=f"{base['minutes']:.0f}",
-        hardware=base["hardware"],
+        hardware="{processor}, {precision}, {threads} thread(s)".format(**base["hardware"]),
         speed=f"{base['tokens_per_second']:,.0f}",
         mfu=f"{base['mfu']:.0%}",
         loss=f"{base['validation_loss']:.3f}",
