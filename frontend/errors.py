@@ -11,6 +11,10 @@ class StartError(PageError):
     """The page cannot be served as asked."""
 
 
+class ControlError(PageError):
+    """A control holds what cannot be sent."""
+
+
 class ServerUnreachableError(PageError):
     """Nothing answers at the model server's address."""
 

@@ -15,6 +15,7 @@ from frontend.card import card, facts
 from frontend.chat import Question, answer
 from frontend.client import ModelClient
 from frontend.conversation import Message, read, show
+from frontend.errors import ControlError
 from frontend.notes import note
 from frontend.panels import Controls
 from frontend.replies import Replies
@@ -77,13 +78,17 @@ class Handlers:
     ) -> AsyncGenerator[tuple[Shown | Update, Update, LeftOut]]:
         """Answer the question that the chat ends with, frame by frame."""
         conversation, session = read(value), _session(request)
-        system, sampling = Controls.values(*controls)
         asked = bool(conversation) and conversation[-1].role == "user"
         if not asked or self._replies.busy(session):
             yield gr.skip(), gr.skip(), left_out
             return
-        if excess := self._excess(system, "system prompt"):
-            refusal = Message("assistant", "", note(problem=excess))
+        try:
+            system, sampling = Controls.values(*controls)
+            problem = self._excess(system, "system prompt")
+        except ControlError as error:
+            problem = str(error)
+        if problem:
+            refusal = Message("assistant", "", note(problem=problem))
             yield show([*conversation, refusal]), gr.skip(), left_out
             return
         with self._replies.running(session) as reply:
@@ -115,7 +120,7 @@ class Handlers:
         """Stop every answer: the page is about to go."""
         await self._replies.halt_all()
 
-    async def look(self, shown: str) -> tuple[Any, ...]:
+    async def look(self, shown: str, max_tokens: float) -> tuple[Any, ...]:
         """Bring banner, chip, facts, card and the length control up to date, where something changed."""
         status = await look(self._client, shown)
         if status.key == shown:
@@ -123,7 +128,9 @@ class Handlers:
         if status.info is None:
             return status.banner(), status.chip(), gr.skip(), gr.skip(), gr.skip(), status.key
         context = status.info.get("max_context")
-        length = gr.update(maximum=context) if isinstance(context, int) and context > 1 else gr.skip()
+        length = gr.skip()
+        if isinstance(context, int) and context > 1:
+            length = gr.update(maximum=context, value=min(max_tokens, context))
         return status.banner(), status.chip(), facts(status.info), card(status.info), length, status.key
 
     def _excess(self, text: str, what: str) -> str:

@@ -86,8 +86,10 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         new.click(handlers.clear, None, said, **quick)
 
         status = [banner, chip, facts, card, controls.max_tokens, shown]
-        blocks.load(handlers.look, shown, status, queue=False, **quick)
-        gr.Timer(settings.poll_seconds).tick(handlers.look, shown, status, queue=False, **quick)
+        blocks.load(handlers.look, [shown, controls.max_tokens], status, queue=False, **quick)
+        gr.Timer(settings.poll_seconds).tick(
+            handlers.look, [shown, controls.max_tokens], status, queue=False, **quick
+        )
     return blocks
 
 

@@ -1,10 +1,12 @@
 """The two panels that slide in from the side: the settings, and the model's card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import gradio as gr
 
 from byollm.settings import PageSettings
+from frontend.errors import ControlError
 from frontend.sampling import Sampling
 
 
@@ -14,17 +16,25 @@ class Controls:
 
     system: gr.Textbox
     max_tokens: gr.Slider
-    sampling: list[gr.Slider | gr.Number]
+    sampling: list[gr.Slider | gr.Textbox]
     """In the order of the fields of `Sampling`."""
 
-    def all(self) -> list[gr.Textbox | gr.Slider | gr.Number]:
+    def all(self) -> list[gr.Textbox | gr.Slider]:
         """Return every component, as the inputs of an event; `values` reads them."""
         return [self.system, *self.sampling]
 
     @staticmethod
-    def values(system: str | None, *sampling: float | None) -> tuple[str, Sampling]:
-        """Read the values of `all`. A number field that was emptied arrives as None."""
-        return system or "", Sampling(*sampling)  # type: ignore[arg-type]
+    def values(system: str | None, *sampling: Any) -> tuple[str, Sampling]:
+        """Read the values of `all`.
+
+        Raises:
+            ControlError: the seed is not a number.
+        """
+        given = dict(zip((field.name for field in fields(Sampling)), sampling, strict=True))
+        seed = (given["seed"] or "").strip()
+        if seed and not seed.isdecimal():
+            raise ControlError(f"The seed {seed!r} is not a whole number: change it in the settings.")
+        return system or "", Sampling(**given | {"seed": int(seed) if seed else None})
 
 
 def settings_panel(settings: PageSettings) -> Controls:
@@ -70,12 +80,12 @@ def settings_panel(settings: PageSettings) -> Controls:
                 label="Min-p",
                 info="Drop what is this much less likely than the best",
             )
-            seed = gr.Number(
-                None,
+            # a number field cannot be empty: it would show a 0 that is not meant
+            seed = gr.Textbox(
                 label="Seed",
-                precision=0,
-                minimum=0,
-                info="The same seed draws the same answer; empty is random",
+                placeholder="random",
+                max_length=19,
+                info="A whole number; the same one draws the same answer",
             )
         with gr.Accordion("Penalties", open=False):
             repetition = gr.Slider(
@@ -92,7 +102,7 @@ def settings_panel(settings: PageSettings) -> Controls:
             frequency = gr.Slider(
                 -2, 2, 0, step=0.05, label="Frequency", info="Of tokens, each time they came"
             )
-    sampling: list[gr.Slider | gr.Number] = [
+    sampling: list[gr.Slider | gr.Textbox] = [
         temperature,
         top_p,
         max_tokens,

@@ -147,9 +147,18 @@ def test_settings_reach_the_request(page: Page, server: ScriptedServer) -> None:
         field = page.get_by_label(f"number input for {name}")
         field.fill(value)
         field.press("Tab")
-    page.get_by_label("Seed").fill("7")
+    # the context
+    expect(page.get_by_label("number input for Longest answer")).to_have_attribute("max", "512")
+    page.get_by_label("Seed").fill("seven")
     page.keyboard.press("Escape")
     chat.ask_and_wait("tuned")
+    expect(chat.notes.last).to_contain_text("The seed 'seven' is not a whole number")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Seed").fill("7")
+    page.keyboard.press("Escape")
+    chat.button("Retry").click()
+    expect(chat.answers.last).to_contain_text("tuned")
+    chat.wait()
     asked = server.asked
     assert asked["messages"][0] == {"role": "system", "content": "You are terse."}
     assert {name: value for name, value in asked.items() if name not in CONVERSATION} == {

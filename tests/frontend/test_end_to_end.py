@@ -62,13 +62,4 @@ def test_conversation_with_the_real_server(open_page: Callable[..., Page], tmp_p
         page.get_by_role("button", name="Leave out the oldest turns").click()
         expect(chat.notes.last).to_contain_text("left out, to fit the model's context")
         chat.wait()
-
-        # a stop reaches the engine
-        page.get_by_role("button", name="New chat").click()
-        page.get_by_role("button", name="Settings", exact=True).click()
-        page.get_by_label("number input for Longest answer").fill("400")
-        page.keyboard.press("Escape")
-        chat.ask("the cat")
-        chat.stop.click()
-        chat.wait()
         server.wait_until_idle()
