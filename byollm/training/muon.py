@@ -55,25 +55,27 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(gradients)
             mean = state["momentum"].lerp_(gradients, 1 - group["momentum"])
-            update = orthogonalise(gradients.lerp_(mean, group["momentum"]))
+            dtype = torch.bfloat16 if gradients.is_cuda else torch.float32
+            update = orthogonalise(gradients.lerp_(mean, group["momentum"]), dtype)
             rows, columns = matrices[0].shape
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
             scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
             torch._foreach_add_(matrices, list(update.unbind()), alpha=-scale)
 
 
-def orthogonalise(updates: Tensor) -> Tensor:
+def orthogonalise(updates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return for each matrix of (n, rows, columns) one with the same singular vectors and values near 1.
 
     Newton-Schulz: X <- a X + b (X X^T) X + c (X X^T)^2 X. Each round multiplies X from the left by a
     polynomial P of G = X X^T. These all commute, so G <- P G P needs small square products only, and the
-    product of all P is applied once at the end.
+    product of all P is applied once at the end. In bfloat16, G would lose the small singular values: there the
+    iteration runs on X itself.
     """
     a, b, c = COEFFICIENTS
-    x = updates.bfloat16() if updates.is_cuda else updates
+    x = updates.to(dtype)
     wide = x.mT if x.shape[-2] > x.shape[-1] else x
     wide = wide / wide.flatten(1).norm(dim=1).clamp(min=SMALLEST_NORM)[:, None, None].to(wide.dtype)
-    if wide.dtype == torch.bfloat16:  # G would lose the small singular values: iterate on X itself
+    if dtype == torch.bfloat16:
         for _ in range(ROUNDS):
             gram = wide @ wide.mT
             wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)

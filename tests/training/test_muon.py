@@ -51,6 +51,16 @@ def test_working_on_the_gram_matrix_changes_only_rounding(shape: tuple[int, int]
     torch.testing.assert_close(orthogonalise(matrices), expected, atol=2e-3, rtol=0)  # bfloat16: 4e-3
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_narrow_products_change_only_rounding(shape: tuple[int, int]) -> None:
+    torch.manual_seed(4)
+    matrices = torch.randn(2, *shape)
+    expected = torch.stack([reference(matrix) for matrix in matrices]).float()
+    found = orthogonalise(matrices, torch.bfloat16)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+
+
 def test_a_gradient_of_zeros_gives_an_update_of_zeros() -> None:
     assert orthogonalise(torch.zeros(2, 8, 4)).abs().max() == 0
 

@@ -27,6 +27,19 @@ def test_the_model_learns(data: Path, tmp_path: Path) -> None:
     assert recorder.losses[-1] < 0.6 * recorder.losses[0]
 
 
+def test_narrow_products_keep_float32_masters_and_learn_as_much(data: Path, tmp_path: Path) -> None:
+    losses = []
+    for precision in ("bfloat16", "float32"):
+        recorder = Recorder()
+        budget = Budget(amount=10, unit="steps")
+        settings = recipe(precision=precision, budget=budget, checkpoint_minutes=5, validations=1)
+        pretrain(settings, data, tmp_path / precision, recorder)
+        losses.append(recorder.losses)
+        assert load_decoder(tmp_path / precision / "model").head_weight.dtype == torch.float32
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_a_run_leaves_model_log_curve_and_summary(data: Path, unbroken_run: Path) -> None:
     summary = json.loads((unbroken_run / "summary.json").read_text())
     model = load_decoder(unbroken_run / "model")
