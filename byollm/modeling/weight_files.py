@@ -15,6 +15,7 @@ from byollm.modeling.errors import CheckpointError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+READABLE = 0o644  # safetensors writes 0o600; a server that runs as another user has to read it
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -95,6 +96,7 @@ def write_weights(tensors: Mapping[str, Tensor], directory: Path, shard_bytes: i
         weight_map |= dict.fromkeys(shard, file)
         # transformers reads no file without this metadata
         save_file({k: t.contiguous() for k, t in shard.items()}, directory / file, metadata={"format": "pt"})
+        (directory / file).chmod(READABLE)
     if len(shards) > 1:
         total = sum(tensor.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}

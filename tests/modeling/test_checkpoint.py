@@ -92,6 +92,10 @@ def test_rotary_tables_are_filled_after_loading(make_config: MakeConfig, tmp_pat
     torch.testing.assert_close(loaded.rotary.sin, decoder.rotary.sin, rtol=0, atol=0)
 
 
+def test_another_user_can_read_every_file(saved: Path) -> None:
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in saved.iterdir())
+
+
 def test_the_loaded_weights_do_not_hang_on_the_file(saved: Path) -> None:
     decoder = load_decoder(saved)
     before = decoder.embed_tokens.weight.clone()
