@@ -13,6 +13,7 @@ from byollm.engine.admission import Limits
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.device import choose_device, choose_dtype
 from byollm.engine.errors import AdmissionError
+from byollm.engine.grammar_state import GrammarState, GrammarWorker
 from byollm.engine.kv_cache import BLOCK_SIZE, KVCache, choose_num_blocks
 from byollm.engine.model_runner import ModelRunner
 from byollm.engine.outputs import EngineStats, FinishReason, Output
@@ -29,9 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(NamedTuple):
-    """Why a request could not be computed, in words that may be shown to its caller."""
+    """Why a request could not be computed, in words that may be shown to its caller.
+
+    Attributes:
+        reason: the words.
+        blames: the sampling parameter that is at fault; None for a fault of the engine.
+    """
 
     reason: str
+    blames: str | None = None
 
 
 class Engine:
@@ -68,6 +75,7 @@ class Engine:
             BlockPool(blocks, BLOCK_SIZE), settings.max_running, settings.max_batch_tokens
         )
         self.runner = ModelRunner(decoder, KVCache(config, blocks, weight.dtype, weight.device))
+        self._grammars = GrammarWorker()
         self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
         self._unfinished: dict[str, list[Request]] = {}
         self._prompt_tokens_total = 0
@@ -97,6 +105,7 @@ class Engine:
             AdmissionError: it can never be served.
         """
         max_tokens = self.limits.check(prompt_token_ids, params)
+        endings = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
         seed = secrets.randbits(64) if params.seed is None else params.seed
         return [
             Request(
@@ -108,6 +117,8 @@ class Engine:
                 seed=fold_index(seed, index),
                 max_tokens=max_tokens,
                 text=self._text_stream(params.stop),
+                endings=tuple(endings),
+                grammar=None if params.grammar is None else GrammarState(params.grammar, self._grammars),
             )
             for index in range(params.n)
         ]
@@ -193,10 +204,7 @@ class Engine:
             logits = self.runner.run(chunks)
             samples = iter(sample(logits, [chunk.request for chunk in chunks if chunk.samples]))
             return [
-                (next(samples) or Failure("the model gave numbers that are not finite"))
-                if chunk.samples
-                else None
-                for chunk in chunks
+                (next(samples) or _no_sample(chunk.request)) if chunk.samples else None for chunk in chunks
             ]
         except Exception as error:
             if len(chunks) == 1:
@@ -239,7 +247,8 @@ class Engine:
         elif token in self._eos_ids and not params.ignore_eos:
             output.finish_reason = "stop"
         else:
-            output.text, output.stop_reason = request.text.push(token)
+            stoppable = request.completion_tokens > params.min_tokens
+            output.text, output.stop_reason = request.text.push(token, stoppable)
             if output.stop_reason is not None:
                 output.finish_reason = "stop"
             elif request.completion_tokens == request.max_tokens:
@@ -260,7 +269,7 @@ class Engine:
         self.runner.cache.clear(request.blocks)  # they may hold numbers that are not finite
         self._forget(request)
         output = _increment(request, "error")
-        output.error = failure.reason
+        output.error, output.blames = failure.reason, failure.blames
         return output
 
     def _forget(self, request: Request) -> None:
@@ -269,6 +278,12 @@ class Engine:
         siblings.remove(request)
         if not siblings:
             del self._unfinished[request.request_id]
+
+
+def _no_sample(request: Request) -> Failure:
+    if request.grammar is not None and request.grammar.failure is not None:
+        return Failure(request.grammar.failure, "grammar")
+    return Failure("the model gave numbers that are not finite")
 
 
 def _failure(error: Exception) -> Failure:

@@ -27,5 +27,9 @@ class AdmissionError(EngineError):
         self.param = param
 
 
+class GrammarError(EngineError):
+    """A grammar that is not valid, or too large or too costly; the message continues "the grammar: "."""
+
+
 class QueueFullError(AdmissionError):
     """Too many sequences wait already; the same request may be taken later."""

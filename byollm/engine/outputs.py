@@ -36,6 +36,7 @@ class Output:
         finish_reason: None while more will come.
         stop_reason: the stop string or stop token id that ended it; None for end-of-text and other reasons.
         error: what went wrong, with finish_reason "error".
+        blames: the sampling parameter that is at fault for the error; None for a fault of the engine.
     """
 
     request_id: str
@@ -48,6 +49,7 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     error: str | None = None
+    blames: str | None = None
 
     def merge(self, later: "Output") -> None:
         """Take in a later increment of the same sequence, as if both had come at once."""
@@ -61,6 +63,7 @@ class Output:
         self.finish_reason = later.finish_reason
         self.stop_reason = later.stop_reason
         self.error = later.error
+        self.blames = later.blames
 
 
 @dataclass(frozen=True, slots=True)

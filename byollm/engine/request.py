@@ -1,9 +1,13 @@
 """One sequence on its way through the engine."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.text_stream import TextStream
+
+if TYPE_CHECKING:
+    from byollm.engine.grammar_state import GrammarState
 
 
 @dataclass(eq=False, slots=True)
@@ -21,6 +25,8 @@ class Request:
         seed: what the draws of this sequence depend on, beside the position.
         max_tokens: most tokens to generate, resolved against context and cache.
         text: turns answer tokens into text.
+        endings: tokens that would end the answer, which must not come before `params.min_tokens`.
+        grammar: where the answer is in its grammar, if it has to follow one.
         computed: how many of `tokens` have their keys and values in the cache.
         blocks: ids of the cache blocks held, in order of position.
         counts: how often each token stands in the answer; kept only where a penalty needs it.
@@ -34,6 +40,8 @@ class Request:
     seed: int
     max_tokens: int
     text: TextStream
+    endings: tuple[int, ...] = ()
+    grammar: "GrammarState | None" = None
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
@@ -53,3 +61,5 @@ class Request:
         self.tokens.append(token_id)
         if self.params.penalised:
             self.counts[token_id] = self.counts.get(token_id, 0) + 1
+        if self.grammar is not None:
+            self.grammar.advance(token_id)

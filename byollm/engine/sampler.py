@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from byollm.engine.grammar_state import apply_masks
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
@@ -25,7 +26,7 @@ class Sample(NamedTuple):
 
 @torch.inference_mode()
 def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
-    """Choose one token for each request; None where its logits are not finite.
+    """Choose one token for each request; None where its logits are not finite, or its grammar has failed.
 
     Args:
         logits: (requests, vocab) float32; changed in place.
@@ -42,6 +43,9 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     for row, request in enumerate(requests):
         if request.params.adjusted:
             _adjust(logits[row], request)
+    if any(request.grammar is not None for request in requests):
+        apply_masks(logits, [request.grammar for request in requests])
+        finite = [ok and not _failed(request) for ok, request in zip(finite, requests, strict=True)]
     tokens = _choose(logits, requests)
     logprobs: list[TokenLogprobs | None] = [None] * len(requests)
     if raw is not None:
@@ -57,12 +61,18 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
 
 def _plain_greedy(request: Request) -> bool:
     params = request.params
-    return params.greedy and params.logprobs is None and not params.adjusted
+    return params.greedy and params.logprobs is None and not params.adjusted and request.grammar is None
+
+
+def _failed(request: Request) -> bool:
+    return request.grammar is not None and request.grammar.failure is not None
 
 
 def _adjust(row: Tensor, request: Request) -> None:
     """Apply bias and penalties to one row (vocab,), in place."""
     params = request.params
+    if request.completion_tokens < params.min_tokens:
+        row[list(request.endings)] = float("-inf")
     if params.logit_bias:
         ids = torch.tensor(list(params.logit_bias), device=row.device)
         row[ids] += torch.tensor(list(params.logit_bias.values()), dtype=row.dtype, device=row.device)

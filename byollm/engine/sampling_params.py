@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from byollm.engine.errors import SamplingParamsError
+
+if TYPE_CHECKING:
+    from byollm.engine.grammar import CompiledGrammar
 
 MAX_N = 128
 MAX_LOGPROBS = 20
@@ -23,6 +27,7 @@ class SamplingParams:
 
     Attributes:
         max_tokens: most tokens to generate; None means as many as context and cache allow.
+        min_tokens: before so many no end-of-text token, stop string or stop token ends the answer.
         temperature: 0 means greedy: always the most probable token.
         top_k: keep only the k most probable tokens; 0 keeps all.
         top_p: keep only the most probable tokens that together reach this probability.
@@ -37,10 +42,12 @@ class SamplingParams:
         ignore_eos: go on after the model's end-of-text token.
         logprobs: how many alternatives to report for each token, 0 for the chosen one only. They are
             log-softmax of the model's raw logits, before bias, penalties and temperature.
+        grammar: what the answer has to look like; it ends where the grammar allows it.
         n: how many answers to generate; answer i draws from a seed derived from (seed, i).
     """
 
     max_tokens: int | None = None
+    min_tokens: int = 0
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -54,11 +61,18 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    grammar: "CompiledGrammar | None" = None
     n: int = 1
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
             _integer("max_tokens", self.max_tokens, 1, None)
+        _integer("min_tokens", self.min_tokens, 0, self.max_tokens)
+        if self.grammar is not None and (self.min_tokens or self.ignore_eos):
+            raise SamplingParamsError(
+                "min_tokens" if self.min_tokens else "ignore_eos",
+                "it cannot be combined with a grammar, which says itself where an answer may end",
+            )
         _number("temperature", self.temperature, 0, None)
         _integer("top_k", self.top_k, 0, None)
         _number("top_p", self.top_p, 0, 1)
@@ -95,8 +109,8 @@ class SamplingParams:
 
     @property
     def adjusted(self) -> bool:
-        """Whether bias or a penalty changes a logit."""
-        return self.penalised or bool(self.logit_bias)
+        """Whether bias, a penalty or a least length changes a logit."""
+        return self.penalised or bool(self.logit_bias) or self.min_tokens > 0
 
     @property
     def filtered(self) -> bool:

@@ -64,11 +64,15 @@ class TextStream:
         self._detokenizer = detokenizer
         self._scanner = StopScanner(stops)
 
-    def push(self, token_id: int) -> tuple[str, str | None]:
-        """Add a token; return the text that may be shown, and the stop string if one is now complete."""
+    def push(self, token_id: int, stoppable: bool = True) -> tuple[str, str | None]:
+        """Add a token; return the text that may be shown, and the stop string if one is now complete.
+
+        The text of a token that is not `stoppable` is not searched for stop strings.
+        """
         if self._detokenizer is None:
             return "", None
-        return self._scanner.push(self._detokenizer.push(token_id))
+        text = self._detokenizer.push(token_id)
+        return self._scanner.push(text) if stoppable else (text, None)
 
     def flush(self) -> str:
         """End the text; return what is left of it."""

@@ -1,0 +1,154 @@
+"""Grammars that an answer has to follow: compiled by xgrammar, in a process that may be killed."""
+
+import multiprocessing
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from byollm.engine.errors import GrammarError
+from byollm.engine.grammar_process import Verdict, compile_into
+
+if TYPE_CHECKING:  # takes seconds to import, and most servers never need it
+    import xgrammar
+
+MAX_SOURCE = 2**16  # characters
+MAX_COMPILED = 2**24  # bytes, of one compiled grammar
+CACHE_BYTES = 2**27  # of all that are kept
+COMPILE_CPU_S = 5  # seconds of processor time
+COMPILE_WALL_S = 25.0  # a busy machine may need this long to give them; below a plain call's 60 s
+AT_A_TIME = 2  # compilations
+
+GrammarKind = Literal["json_schema", "regex", "ebnf", "structural_tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer has to look like.
+
+    Attributes:
+        kind: how `source` is written: a JSON schema, a regular expression, xgrammar's EBNF (GBNF), or
+            xgrammar's structural tag in JSON.
+        source: the grammar itself.
+    """
+
+    kind: GrammarKind
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGrammar:
+    """A grammar prepared for one vocabulary.
+
+    Attributes:
+        handle: xgrammar's own object.
+        vocab_size: rows of the model's output matrix.
+        size: bytes that it takes.
+    """
+
+    handle: "xgrammar.CompiledGrammar"
+    vocab_size: int
+    size: int
+
+
+class GrammarCompiler:
+    """Compiles grammars for one vocabulary and keeps those used last.
+
+    A grammar comes from a stranger, and a short one may take for ever and all memory. So it is compiled in a
+    process of its own with bounds on both; the first call starts a server from which these are forked.
+
+    Args:
+        vocabulary: the bytes of each token, none for control tokens.
+        vocab_size: rows of the model's output matrix; at least as many.
+        stop_ids: the tokens that end a text.
+    """
+
+    def __init__(self, vocabulary: Sequence[bytes], vocab_size: int, stop_ids: Sequence[int]) -> None:
+        self._vocabulary = list(vocabulary)
+        self._vocab_size = vocab_size
+        self._stop_ids = list(stop_ids)
+        self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
+        self._lock = threading.Lock()
+        self._places = threading.Semaphore(AT_A_TIME)
+        self._forks = multiprocessing.get_context("forkserver")
+        self._forks.set_forkserver_preload(["byollm.engine.grammar_process", "xgrammar"])
+
+    def cached(self, grammar: Grammar) -> CompiledGrammar | None:
+        """Return the compiled grammar if it is kept; at once."""
+        with self._lock:
+            if (found := self._cache.get(grammar)) is not None:
+                self._cache.move_to_end(grammar)
+            return found
+
+    def compile(self, grammar: Grammar) -> CompiledGrammar:
+        """Compile a grammar, or return the one kept. Takes up to half a minute: not for an event loop.
+
+        Raises:
+            GrammarError: it is not valid, or too large or too costly to compile.
+        """
+        if len(grammar.source) > MAX_SOURCE:
+            raise GrammarError(f"it has {len(grammar.source)} characters, and at most {MAX_SOURCE} are taken")
+        if not self._stop_ids:
+            raise GrammarError("this model has no token that ends a text, without which no grammar can end")
+        if (found := self.cached(grammar)) is not None:
+            return found
+        with self._places:
+            if (found := self.cached(grammar)) is not None:  # somebody else has just compiled it
+                return found
+            compiled = self._restore(self._compile_elsewhere(grammar))
+        self._keep(grammar, compiled)
+        return compiled
+
+    def _compile_elsewhere(self, grammar: Grammar) -> str:
+        receiver, sender = self._forks.Pipe(duplex=False)
+        task = (grammar.kind, grammar.source, self._vocabulary, self._vocab_size, self._stop_ids)
+        process = self._forks.Process(target=compile_into, args=(sender, task, COMPILE_CPU_S), daemon=True)
+        with receiver:
+            process.start()
+            sender.close()
+            try:
+                verdict: Verdict | None = receiver.recv() if receiver.poll(COMPILE_WALL_S) else None
+            except EOFError:  # it was killed
+                verdict = None
+            process.kill()
+            process.join()
+            process.close()
+        if verdict is None:
+            raise GrammarError("it is too complex to compile within the time and memory allowed; simplify it")
+        if verdict.error is not None:
+            raise GrammarError(verdict.error)
+        if len(verdict.compiled) > MAX_COMPILED:
+            raise GrammarError("it is too large once compiled; simplify it")
+        return verdict.compiled
+
+    def _restore(self, serialised: str) -> CompiledGrammar:
+        import xgrammar
+
+        handle = xgrammar.CompiledGrammar.deserialize_json(serialised, self._tokens)
+        return CompiledGrammar(handle, self._vocab_size, handle.memory_size_bytes)
+
+    @cached_property
+    def _tokens(self) -> "xgrammar.TokenizerInfo":
+        from byollm.engine.grammar_process import describe_tokens
+
+        return describe_tokens(self._vocabulary, self._vocab_size, self._stop_ids)
+
+    def _keep(self, grammar: Grammar, compiled: CompiledGrammar) -> None:
+        with self._lock:
+            self._cache[grammar] = compiled
+            total = sum(kept.size for kept in self._cache.values())
+            while total > CACHE_BYTES and len(self._cache) > 1:
+                _, oldest = self._cache.popitem(last=False)
+                total -= oldest.size
+
+
+def grammar_compiler(tokenizer: Any, vocab_size: int) -> GrammarCompiler:
+    """Make the compiler for a tokenizer's vocabulary and a model of `vocab_size` outputs."""
+    # Control tokens have no text: in the midst of a grammar they would vanish from the answer.
+    vocabulary = [
+        b"" if tokenizer.is_special(token) else tokenizer.token_bytes(token)
+        for token in range(tokenizer.vocab_size)
+    ]
+    return GrammarCompiler(vocabulary, vocab_size, tokenizer.eos_ids)

@@ -1,0 +1,84 @@
+"""Compiles one grammar and exits: the part of grammar compilation that runs in a process of its own."""
+
+import contextlib
+import re
+import resource
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import xgrammar
+
+MEMORY = 2**30  # bytes that compiling may add
+LONGEST_ERROR = 300
+
+Task = tuple[str, str, list[bytes], int, list[int]]
+"""Kind and source of the grammar, vocabulary, size of the vocabulary, stop ids."""
+
+
+class Verdict(NamedTuple):
+    """The compiled grammar in xgrammar's JSON, or what is wrong with the source."""
+
+    compiled: str
+    error: str | None
+
+
+def compile_into(pipe: Connection, task: Task, cpu_s: int) -> None:
+    """Compile and send a `Verdict`; the process dies instead when that takes too much."""
+    _limit(cpu_s)
+    pipe.send(_compile(task))
+    pipe.close()
+
+
+def describe_tokens(
+    vocabulary: Sequence[bytes], vocab_size: int, stop_ids: Sequence[int]
+) -> "xgrammar.TokenizerInfo":
+    """Tell xgrammar what each token stands for."""
+    import xgrammar
+
+    return xgrammar.TokenizerInfo(
+        list(vocabulary), xgrammar.VocabType.RAW, vocab_size=vocab_size, stop_token_ids=list(stop_ids)
+    )
+
+
+def _compile(task: Task) -> Verdict:
+    import xgrammar
+
+    kind, source, vocabulary, vocab_size, stop_ids = task
+    tokens = describe_tokens(vocabulary, vocab_size, stop_ids)
+    compiler = xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=False)
+    try:
+        match kind:
+            case "json_schema":
+                # Small models lose themselves in white space where they are free to write it.
+                compiled = compiler.compile_json_schema(source, any_whitespace=False)
+            case "regex":
+                compiled = compiler.compile_regex(source)
+            case "structural_tag":
+                compiled = compiler.compile_structural_tag(source)
+            case _:
+                compiled = compiler.compile_grammar(source)
+        return Verdict(compiled.serialize_json(), None)
+    except MemoryError:
+        return Verdict("", "it needs too much memory to compile; simplify it")
+    except Exception as error:  # the library raises several kinds, all of them about the source
+        return Verdict("", _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """The library's words without its place in the source and its clock."""
+    text = str(error).strip()
+    text = re.sub(r"^(\[[\d:]+\] )?\S+\.(cc|h):\d+: ", "", text)
+    text = re.sub(r"^Check failed: \([^)]*\)[^:]*: ", "", text)
+    return text[:LONGEST_ERROR] or type(error).__name__
+
+
+def _limit(cpu_s: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # only Linux tells how much there is already
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
