@@ -138,9 +138,15 @@ class AsyncEngine:
         return self.engine.stats()
 
     def generate(
-        self, prompt_token_ids: Sequence[int], params: SamplingParams, request_id: str | None = None
+        self,
+        prompt_token_ids: Sequence[int],
+        params: SamplingParams,
+        request_id: str | None = None,
+        salt: str = "",
     ) -> OutputStream:
         """Queue a call at once and return the stream of its increments; call it on the event loop.
+
+        Calls share the cache of common beginnings only where their `salt` is equal.
 
         Raises:
             AdmissionError: the call can never be served, or the queue is full (QueueFullError).
@@ -161,7 +167,7 @@ class AsyncEngine:
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
         self.engine.limits.check_room(self._open_total, params.n)
-        requests = self.engine.make_requests(request_id, prompt_token_ids, params)
+        requests = self.engine.make_requests(request_id, prompt_token_ids, params, salt)
         abort = partial(self._command, partial(self.engine.abort, request_id))
         stream = OutputStream(request_id, len(prompt_token_ids), params.n, abort)
         self._streams[request_id] = stream

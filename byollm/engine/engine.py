@@ -72,7 +72,10 @@ class Engine:
             has_text=tokenizer is not None,
         )
         self.scheduler = Scheduler(
-            BlockPool(blocks, BLOCK_SIZE), settings.max_running, settings.max_batch_tokens
+            BlockPool(blocks, BLOCK_SIZE),
+            settings.max_running,
+            settings.max_batch_tokens,
+            settings.prefix_caching,
         )
         self.runner = ModelRunner(decoder, KVCache(config, blocks, weight.dtype, weight.device))
         self._grammars = GrammarWorker()
@@ -97,9 +100,11 @@ class Engine:
         return cls(decoder, Tokenizer.load(model_directory), settings, model_directory.resolve().name)
 
     def make_requests(
-        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams
+        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams, salt: str = ""
     ) -> list[Request]:
         """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
+
+        Calls share the cache of common beginnings only where their `salt` is equal.
 
         Raises:
             AdmissionError: it can never be served.
@@ -119,6 +124,7 @@ class Engine:
                 text=self._text_stream(params.stop),
                 endings=tuple(endings),
                 grammar=None if params.grammar is None else GrammarState(params.grammar, self._grammars),
+                salt=salt,
             )
             for index in range(params.n)
         ]
@@ -129,7 +135,9 @@ class Engine:
         for request in requests:
             self.scheduler.add(request)
 
-    def add_request(self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
+    def add_request(
+        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams, salt: str = ""
+    ) -> None:
         """Check and queue one call.
 
         Raises:
@@ -140,7 +148,7 @@ class Engine:
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
         self.limits.check_room(len(self.scheduler.running) + len(self.scheduler.waiting), params.n)
-        self.add(self.make_requests(request_id, prompt_token_ids, params))
+        self.add(self.make_requests(request_id, prompt_token_ids, params, salt))
 
     def abort(self, request_id: str) -> list[Output]:
         """End a call now and free its blocks; returns its last outputs, none if it is unknown or finished."""
@@ -184,6 +192,8 @@ class Engine:
             generation_tokens_total=self._generation_tokens_total,
             steps_total=self._steps_total,
             last_step_seconds=self._last_step_seconds,
+            prefix_queries_total=self.scheduler.prefix_queries,
+            prefix_hits_total=self.scheduler.prefix_hits,
         )
 
     def _text_stream(self, stops: tuple[str, ...]) -> TextStream:
@@ -225,6 +235,7 @@ class Engine:
             request.computed = chunk.end
             if result is None:
                 continue
+            self.scheduler.publish(request)
             try:
                 outputs.append(self._accept(request, result))
             except Exception as error:
@@ -256,24 +267,28 @@ class Engine:
         if output.finish_reason is not None:
             if not isinstance(output.stop_reason, str):
                 output.text += request.text.flush()
-            self._forget(request)
+            self._finish(request)
         return output
 
     def _abort(self, request: Request) -> Output:
         output = _increment(request, "abort")
         output.text = request.text.flush()
-        self._forget(request)
+        self._finish(request)
         return output
 
     def _fail(self, request: Request, failure: Failure) -> Output:
-        self.runner.cache.clear(request.blocks)  # they may hold numbers that are not finite
+        # They may hold numbers that are not finite. Another who holds one of them finds that out by itself.
+        self.runner.cache.clear(self.scheduler.discard(request))
         self._forget(request)
         output = _increment(request, "error")
         output.error, output.blames = failure.reason, failure.blames
         return output
 
-    def _forget(self, request: Request) -> None:
+    def _finish(self, request: Request) -> None:
         self.scheduler.remove(request)
+        self._forget(request)
+
+    def _forget(self, request: Request) -> None:
         siblings = self._unfinished[request.request_id]
         siblings.remove(request)
         if not siblings:
@@ -297,5 +312,6 @@ def _increment(request: Request, finish_reason: FinishReason | None = None) -> O
         index=request.index,
         prompt_tokens=request.prompt_length,
         completion_tokens=request.completion_tokens,
+        cached_tokens=request.cached or 0,
         finish_reason=finish_reason,
     )

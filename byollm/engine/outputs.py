@@ -30,6 +30,7 @@ class Output:
         index: which of the n sequences of that call.
         prompt_tokens: length of the prompt.
         completion_tokens: tokens generated so far.
+        cached_tokens: tokens of the prompt that were found in the cache and not computed.
         text: new text; never half a character, stop strings held back and left out.
         token_ids: new tokens, those of a stop string and an end-of-text token included.
         logprobs: one entry a new token, if asked for.
@@ -43,6 +44,7 @@ class Output:
     index: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] | None = None
@@ -54,6 +56,7 @@ class Output:
     def merge(self, later: "Output") -> None:
         """Take in a later increment of the same sequence, as if both had come at once."""
         self.completion_tokens = later.completion_tokens
+        self.cached_tokens = later.cached_tokens
         self.text += later.text
         self.token_ids += later.token_ids
         if self.logprobs is not None:
@@ -80,6 +83,8 @@ class EngineStats:
         generation_tokens_total: tokens generated.
         steps_total: steps run.
         last_step_seconds: wall time of the last step.
+        prefix_queries_total: tokens of the sequences admitted.
+        prefix_hits_total: those of them whose keys and values were found in the cache.
     """
 
     running: int
@@ -91,3 +96,5 @@ class EngineStats:
     generation_tokens_total: int
     steps_total: int
     last_step_seconds: float
+    prefix_queries_total: int
+    prefix_hits_total: int

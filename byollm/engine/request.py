@@ -30,6 +30,11 @@ class Request:
         computed: how many of `tokens` have their keys and values in the cache.
         blocks: ids of the cache blocks held, in order of position.
         counts: how often each token stands in the answer; kept only where a penalty needs it.
+        salt: sequences share cache blocks only where this is equal; for whatever else than the tokens their
+            contents depend on, or for tenants that must not learn of each other.
+        keys: of the first full blocks, as far as they were needed.
+        published: how many of `blocks` can be found by their keys.
+        cached: how many tokens were found in the cache when the sequence was first admitted; None before.
     """
 
     request_id: str
@@ -45,6 +50,10 @@ class Request:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
+    salt: str = ""
+    keys: list[bytes] = field(default_factory=list)
+    published: int = 0
+    cached: int | None = None
 
     @property
     def completion_tokens(self) -> int:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from byollm.engine.block_pool import BlockPool
+from byollm.engine.prefix import block_keys
 from byollm.engine.request import Request
 
 
@@ -31,21 +32,31 @@ class Scheduler:
     never preempted by another, so every step makes progress as long as each sequence fits into the pool
     alone, which is for admission to see to.
 
+    Full blocks that a finished forward pass has filled are published. A sequence that begins with the same
+    tokens holds them too instead of computing them, and one that would compute the same block in the same
+    step as another waits for the next. The last known token is always computed, for the logits after it.
+
     Args:
         pool: the cache blocks.
         max_running: most sequences that hold blocks.
         max_batch_tokens: the budget; at least `max_running`.
+        prefix_caching: whether blocks are published.
     """
 
-    def __init__(self, pool: BlockPool, max_running: int, max_batch_tokens: int) -> None:
+    def __init__(
+        self, pool: BlockPool, max_running: int, max_batch_tokens: int, prefix_caching: bool = True
+    ) -> None:
         self.pool = pool
         self.max_running = max_running
         self.max_batch_tokens = max_batch_tokens
+        self.prefix_caching = prefix_caching
         self.running: list[Request] = []  # oldest first
         self.waiting: OrderedDict[Request, None] = (
             OrderedDict()
         )  # oldest first; a dict because any may be aborted
         self.preemptions = 0
+        self.prefix_queries = 0  # tokens of the sequences admitted, each counted once
+        self.prefix_hits = 0  # those of them that were found in the cache
 
     def add(self, request: Request) -> None:
         """Put a sequence at the end of the queue."""
@@ -58,6 +69,21 @@ class Scheduler:
         else:
             self.running.remove(request)
             self._release(request)
+
+    def discard(self, request: Request) -> list[int]:
+        """Forget a sequence whose numbers are not to be trusted; return its blocks that nobody else holds."""
+        self.pool.forget(request.blocks)
+        self.running.remove(request)
+        return self._release(request)
+
+    def publish(self, request: Request) -> None:
+        """Let the full blocks of a sequence be found; for when its logits have proved its numbers finite."""
+        full = request.computed // self.pool.block_size
+        if self.prefix_caching and full > request.published:
+            keys = block_keys(request, full, self.pool.block_size)
+            for index in range(request.published, full):
+                self.pool.publish(request.blocks[index], keys[index])
+            request.published = full
 
     def schedule(self) -> list[Chunk]:
         """Return the chunks of the next step, decoding ones first; blocks for all of them are allocated."""
@@ -99,13 +125,41 @@ class Scheduler:
     def _admit(self, budget: int, chunks: list[Chunk]) -> None:
         while self.waiting and budget > 0 and len(self.running) < self.max_running:
             request = next(iter(self.waiting))
-            needed = self.pool.blocks_for(len(request.tokens))
-            if needed + len(self.running) > self.pool.num_free:
+            found = self._find(request)
+            missing = self.pool.blocks_for(len(request.tokens)) - len(found)
+            if missing + self.pool.count_free(found) + len(self.running) > self.pool.num_free:
+                return
+            if self._under_way(request, len(found), chunks):
                 return
             del self.waiting[request]
             self.running.append(request)
-            request.blocks = self.pool.allocate(needed)
+            self.pool.hold(found)
+            request.blocks = found + self.pool.allocate(missing)
+            request.computed = len(found) * self.pool.block_size
+            request.published = len(found)
+            if request.cached is None:
+                request.cached = request.computed
+                self.prefix_queries += len(request.tokens)
+                self.prefix_hits += request.computed
             budget -= self._take(request, budget, chunks)
+
+    def _find(self, request: Request) -> list[int]:
+        if not self.prefix_caching:
+            return []
+        wanted = (len(request.tokens) - 1) // self.pool.block_size
+        return self.pool.find(block_keys(request, wanted, self.pool.block_size)[:wanted])
+
+    def _under_way(self, request: Request, index: int, chunks: list[Chunk]) -> bool:
+        """Whether one of the chunks computes just what block number `index` of a sequence is to hold."""
+        if index >= len(request.keys):
+            return False
+        end = (index + 1) * self.pool.block_size
+        return any(
+            chunk.start < end <= chunk.end
+            and index < len(chunk.request.keys)
+            and chunk.request.keys[index] == request.keys[index]
+            for chunk in chunks
+        )
 
     @staticmethod
     def _take(request: Request, budget: int, chunks: list[Chunk]) -> int:
@@ -113,10 +167,11 @@ class Scheduler:
         chunks.append(Chunk(request, request.computed, request.computed + count))
         return count
 
-    def _release(self, request: Request) -> None:
-        self.pool.free(request.blocks)
+    def _release(self, request: Request) -> list[int]:
+        freed = self.pool.free(request.blocks)
         request.blocks = []
-        request.computed = 0
+        request.computed = request.published = 0
+        return freed
 
     def check_invariants(self) -> None:
         """Assert what must hold between any two calls."""
@@ -126,8 +181,9 @@ class Scheduler:
         assert not set(self.running) & set(self.waiting)
         for request in self.waiting:
             assert not request.blocks
-            assert request.computed == 0
+            assert request.computed == request.published == 0
         for request in self.running:
             assert 0 <= request.computed <= len(request.tokens)
             assert self.pool.blocks_for(request.computed) <= len(request.blocks)
             assert len(request.blocks) <= self.pool.blocks_for(len(request.tokens))
+            assert request.published <= request.computed // self.pool.block_size

@@ -141,6 +141,8 @@ class EngineCollector(Collector):
             ("num_preemptions", "Times a running sequence gave its blocks back.", stats.preemptions),
             ("prompt_tokens", "Prompt tokens read.", stats.prompt_tokens_total),
             ("generation_tokens", "Tokens generated.", stats.generation_tokens_total),
+            ("prefix_cache_queries", "Tokens looked up in the prefix cache.", stats.prefix_queries_total),
+            ("prefix_cache_hits", "Tokens found in the prefix cache.", stats.prefix_hits_total),
             ("engine_steps", "Steps the engine ran.", stats.steps_total),
         ]
         for name, what, value in gauges:

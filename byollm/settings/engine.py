@@ -37,6 +37,9 @@ class EngineSettings(Section):
     cache_bytes: Annotated[int, Field(ge=1)] | None = None
     """Size of the KV cache in bytes; unset: what `max_running` full sequences need, if memory allows."""
 
+    prefix_caching: bool = True
+    """Whether prompts that begin alike share the cache of what they have in common, later ones included."""
+
     stall_seconds: Annotated[float, Field(gt=0)] = 10.0
     """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""
 

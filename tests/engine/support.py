@@ -9,8 +9,9 @@ from byollm.engine.text_stream import TextStream
 def make_request(
     name: str = "a", prompt: int | list[int] = 4, max_tokens: int = 8, seed: int = 0, **params: object
 ) -> Request:
-    """A sequence with a prompt of given tokens, or of that many tokens."""
-    tokens = list(range(prompt)) if isinstance(prompt, int) else list(prompt)
+    """A sequence with a prompt of given tokens, or of that many, which differ from name to name."""
+    first = sum(map(ord, name)) % 100
+    tokens = list(range(first, first + prompt)) if isinstance(prompt, int) else list(prompt)
     return Request(
         request_id=name,
         index=0,

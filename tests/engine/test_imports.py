@@ -11,6 +11,7 @@ TORCH_FREE = (
     "admission",
     "block_pool",
     "outputs",
+    "prefix",
     "request",
     "sampling_params",
     "scheduler",
