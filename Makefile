@@ -39,7 +39,7 @@ $(VENV)/python:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/run: $(VENV)/python pyproject.toml requirements.txt
+$(VENV)/run: $(VENV)/python pyproject.toml requirements.txt setup.py $(wildcard byollm/kernels/cpu/*.cpp byollm/kernels/cpu/*.h)
 	@echo 'Installing what the chat needs (PyTorch is large; a few minutes the first time)'
 	@$(INSTALL) '.[run]'
 	@touch $@

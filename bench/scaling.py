@@ -21,7 +21,7 @@ from rich.table import Table
 
 from byollm.modeling import DecoderConfig
 
-HEAD_DIM, VOCABULARY, ROW = 64, 8192, 512
+HEAD_DIM, ROW = 64, 512
 MLP_RATIO = 2.75  # the gated MLP's width over the model's
 
 
@@ -74,7 +74,8 @@ def _train(shape: str, budget: float, seed: int, data: Path, out: Path, threads:
         "head_dim": HEAD_DIM,
         "intermediate_size": round(MLP_RATIO * width / 64) * 64,
     }
-    config = DecoderConfig(vocab_size=VOCABULARY, max_positions=ROW, tie_embeddings=True, **sizes)
+    vocabulary = json.loads((data / "manifest.json").read_text())["vocab_size"]
+    config = DecoderConfig(vocab_size=vocabulary, max_positions=ROW, tie_embeddings=True, **sizes)
     tokens = budget / (3 * config.flops_per_token(ROW))
     run = out / f"{shape}-{budget:.1e}-{seed}"
     if not (run / "summary.json").is_file():

@@ -1,0 +1,85 @@
+// The C interface, called through ctypes; library.py is its other side.
+
+#include "decoder.h"
+
+using namespace byollm;
+
+namespace {
+thread_local std::string failure;
+
+template <class F>
+int guarded(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const std::exception& error) {
+    failure = error.what();
+    return 1;
+  }
+}
+
+std::vector<float> vector_of(const float* from, int64_t size) { return {from, from + size}; }
+}  // namespace
+
+extern "C" {
+
+const char* byollm_failure() { return failure.c_str(); }
+
+Model* byollm_new(const Shape* shape, int32_t threads) {
+  Model* model = nullptr;
+  guarded([&] { model = new Model(*shape, threads); });
+  return model;
+}
+
+void byollm_free(Model* model) { delete model; }
+
+// name: qkv, o, up, down of a layer, or head; weight (out, in) and bias (out,) or null are copied.
+int byollm_linear(Model* model, int32_t layer, const char* name, const float* weight, int32_t out, int32_t in,
+                  const float* bias, int32_t precision) {
+  return guarded([&] {
+    std::string which = name;
+    Layer* l = which == "head" ? nullptr : &model->layers.at(layer);
+    Linear& linear = which == "head" ? model->head : which == "qkv" ? l->qkv : which == "o" ? l->o : which == "up" ? l->up : l->down;
+    linear.pack(weight, out, in, bias, Precision(precision));
+  });
+}
+
+// name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
+int byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {
+  return guarded([&] {
+    std::string which = name;
+    auto values_ = vector_of(values, size);
+    if (which == "last") model->last.weight = values_;
+    else if (which == "last_bias") model->last.bias = values_;
+    else if (which == "cos") model->cos = values_;
+    else if (which == "sin") model->sin = values_;
+    else {
+      Layer& l = model->layers.at(layer);
+      (which == "before" ? l.before.weight : which == "before_bias" ? l.before.bias : which == "after" ? l.after.weight
+       : which == "after_bias" ? l.after.bias : which == "q_norm" ? l.q_norm : l.k_norm) = values_;
+    }
+  });
+}
+
+// The rows stay the caller's and must outlive the model.
+void byollm_tables(Model* model, const void* tokens, const void* positions, int32_t half) {
+  model->tokens = {tokens, half != 0};
+  model->positions = {positions, half != 0};
+}
+
+// keys (blocks, kv_heads, head_dim, 16) and values (blocks, kv_heads, 16, head_dim up to a multiple of 16).
+int byollm_cache(Model* model, int32_t layer, void* keys, void* values, int32_t window) {
+  return guarded([&] {
+    Layer& l = model->layers.at(layer);
+    l.keys = keys, l.values = values, l.window = window;
+  });
+}
+
+int byollm_forward(Model* model, const Batch* batch) {
+  return guarded([&] { model->forward(*batch); });
+}
+
+// Seconds of the calling thread in each part of all steps so far, waiting for the others included.
+void byollm_profile(const Model* model, double* seconds) { std::copy(model->seconds, model->seconds + PARTS, seconds); }
+
+}  // extern "C"

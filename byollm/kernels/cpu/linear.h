@@ -1,0 +1,367 @@
+// Products with weights that were packed once: y = x W^T + b.
+//
+// W (out, in) is cut into panels of 2 * W columns of W^T. A panel holds, for k = 0, 1, ...
+//
+//   float32    its columns' weights for k, as floats
+//   bfloat16   the same in half the space: column i in the low half of a word, column i + W in the high half
+//   int8       for four k at a time, four bytes a column; after each group of 32 k the columns' scales
+//   int4       for eight k at a time, four bytes a column: k..k+3 in the low nibbles, k+4..k+7 in the high ones,
+//              each 8 more than the weight; scales as for int8
+//
+// With float32 and bfloat16 weights the products are of floats. With int8 and int4 the activations of a row are
+// rounded to bytes, with one scale for each group, and the products within a group are exact integers.
+#pragma once
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "simd.h"
+
+namespace byollm {
+
+enum class Precision : int { float32, bfloat16, int8, int4 };
+
+constexpr int GROUP = 32;     // k that share a scale
+constexpr int COLUMNS = 2 * W;  // of a panel
+constexpr int LINE = 64;      // bytes
+
+template <class T>
+struct Memory {  // aligned, zeroed, growing without keeping its contents
+  T* data = nullptr;
+  size_t size = 0;
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  ~Memory() { free(data); }
+  T* at_least(size_t wanted) {
+    if (wanted > size) {
+      free(data);
+      size = wanted;
+      size_t bytes = (wanted * sizeof(T) + LINE - 1) / LINE * LINE;
+      data = static_cast<T*>(aligned_alloc(LINE, bytes));
+      if (data == nullptr) throw std::bad_alloc();
+      std::memset(static_cast<void*>(data), 0, bytes);
+    }
+    return data;
+  }
+};
+
+// Rows of activations, rounded to bytes.
+struct Rounded {
+  Memory<int8_t> bytes;   // (rows, groups * GROUP)
+  Memory<float> scales;   // (rows, groups)
+  Memory<int32_t> sums;   // (rows, groups): 8 times the sum of the bytes, which int4's offset adds
+  int groups = 0;
+
+  void round(const float* x, int rows, size_t stride, int in) {
+    groups = (in + GROUP - 1) / GROUP;
+    int8_t* q = bytes.at_least(size_t(rows) * groups * GROUP);
+    float* s = scales.at_least(size_t(rows) * groups);
+    int32_t* t = sums.at_least(size_t(rows) * groups);
+    for (int row = 0; row < rows; row++) {
+      for (int group = 0; group < groups; group++, q += GROUP, s++, t++) {
+        const float* from = x + row * stride + group * GROUP;
+        int count = std::min(GROUP, in - group * GROUP);
+        float most = 0;
+        for (int i = 0; i < count; i++) most = std::max(most, std::fabs(from[i]));
+        float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+        int32_t total = 0;
+        for (int i = 0; i < count; i++) total += q[i] = int8_t(std::lrintf(from[i] * inverse));
+        std::memset(q + count, 0, GROUP - count);
+        // a row that is not finite must not become one that is
+        for (int i = 0; i < count; i++) scale += 0 * from[i];
+        *s = scale;
+        *t = 8 * total;
+      }
+    }
+  }
+};
+
+struct Linear {
+  int in = 0, out = 0, panels = 0;
+  Precision precision = Precision::float32;
+  size_t panel_bytes = 0;
+  Memory<char> weights;
+  std::vector<float> bias;  // of all panels' columns; empty: none
+
+  bool integers() const { return precision == Precision::int8 || precision == Precision::int4; }
+
+  void pack(const float* from, int out_, int in_, const float* bias_, Precision precision_) {
+    in = in_, out = out_, precision = precision_;
+    panels = (out + COLUMNS - 1) / COLUMNS;
+    int groups = (in + GROUP - 1) / GROUP;
+    switch (precision) {
+      case Precision::float32: panel_bytes = size_t(in) * COLUMNS * 4; break;
+      case Precision::bfloat16: panel_bytes = size_t(in) * COLUMNS * 2; break;
+      case Precision::int8: panel_bytes = size_t(groups) * (GROUP * COLUMNS + W * 4); break;
+      case Precision::int4: panel_bytes = size_t(groups) * (GROUP * COLUMNS / 2 + W * 4); break;
+    }
+    weights.at_least(size_t(panels) * panel_bytes);
+    for (int panel = 0; panel < panels; panel++) {
+      char* to = weights.data + panel * panel_bytes;
+      if (integers()) {
+        pack_integers(from, panel, groups, to);
+      } else {
+        pack_floats(from, panel, to);
+      }
+    }
+    bias.clear();
+    if (bias_ != nullptr) {
+      bias.assign(size_t(panels) * COLUMNS, 0);
+      std::copy(bias_, bias_ + out, bias.begin());
+    }
+  }
+
+  size_t bytes() const { return size_t(panels) * panel_bytes; }
+
+ private:
+  float weight(const float* from, int column, int k) const {
+    return column < out && k < in ? from[size_t(column) * in + k] : 0;
+  }
+
+  void pack_floats(const float* from, int panel, char* to) const {
+    for (int k = 0; k < in; k++) {
+      for (int lane = 0; lane < COLUMNS; lane++) {
+        float x = weight(from, panel * COLUMNS + lane, k);
+        if (precision == Precision::float32) {
+          reinterpret_cast<float*>(to)[size_t(k) * COLUMNS + lane] = x;
+        } else {
+          narrow(x, reinterpret_cast<Half*>(to) + size_t(k) * COLUMNS + 2 * (lane % W) + lane / W);
+        }
+      }
+    }
+  }
+
+  void pack_integers(const float* from, int panel, int groups, char* to) const {
+    const int most = precision == Precision::int8 ? 127 : 7;
+    for (int group = 0; group < groups; group++) {
+      size_t body = GROUP * COLUMNS / (precision == Precision::int8 ? 1 : 2);
+      Half* scales = reinterpret_cast<Half*>(to + body);
+      for (int lane = 0; lane < COLUMNS; lane++) {
+        int column = panel * COLUMNS + lane;
+        float extreme = 0;  // the weight furthest from zero, with its sign
+        for (int k = 0; k < GROUP; k++) {
+          float x = weight(from, column, group * GROUP + k);
+          if (std::fabs(x) > std::fabs(extreme)) extreme = x;
+        }
+        // four bits reach from -8 to 7: the furthest weight takes the longer side
+        float wanted = precision == Precision::int8 ? extreme / most : extreme / -8;
+        Half* stored = scales + 2 * (lane % W) + lane / W;
+        narrow(wanted, stored);
+        float scale = widen(*stored);
+        for (int k = 0; k < GROUP; k++) {
+          float x = weight(from, column, group * GROUP + k);
+          int lowest = precision == Precision::int8 ? -127 : -8;
+          int q = scale == 0 ? 0 : std::clamp(int(std::lrintf(x / scale)), lowest, most);
+          size_t quad = (lane / W) * W * 4 + (lane % W) * 4 + k % 4;  // within all columns' four bytes
+          if (precision == Precision::int8) {
+            to[size_t(k / 4) * COLUMNS * 4 + quad] = char(q);
+          } else {
+            to[size_t(k / 8) * COLUMNS * 4 + quad] |= char((q + 8) << (k % 8 < 4 ? 0 : 4));
+          }
+        }
+      }
+      to += body + W * 4;
+    }
+  }
+};
+
+// The products of M rows with P neighbouring panels, in registers.
+template <int M, int P>
+struct Tile {
+  Floats sums[M][P][2];
+
+  void clear() {
+    UNROLLED for (int m = 0; m < M; m++)
+      UNROLLED for (int p = 0; p < P; p++) sums[m][p][0] = sums[m][p][1] = zeros();
+  }
+
+  template <Precision F>
+  void multiply(const Linear& linear, int panel, const float* x, size_t stride, const Rounded& rounded, int row) {
+    clear();
+    const char* w = linear.weights.data + panel * linear.panel_bytes;
+    if constexpr (F == Precision::float32 || F == Precision::bfloat16) {
+      multiply_floats<F>(w, linear.panel_bytes, x + row * stride, stride, linear.in);
+    } else {
+      multiply_integers<F>(w, linear.panel_bytes, rounded, row);
+    }
+  }
+
+  template <Precision F>
+  void multiply_floats(const char* w, size_t panel_bytes, const float* x, size_t stride, int in) {
+    const Ints upper = spread_int(int32_t(0xffff0000));
+    for (int k = 0; k < in; k++) {
+      Floats b[P][2];
+      UNROLLED for (int p = 0; p < P; p++) {
+        if constexpr (F == Precision::float32) {
+          const float* from = reinterpret_cast<const float*>(w + p * panel_bytes) + size_t(k) * COLUMNS;
+          b[p][0] = read(from), b[p][1] = read(from + W);
+        } else {
+          Ints words = read_ints(w + p * panel_bytes + size_t(k) * COLUMNS * 2);
+          b[p][0] = as_floats(shift_left(words, 16)), b[p][1] = as_floats(both(words, upper));
+        }
+      }
+      UNROLLED for (int m = 0; m < M; m++) {
+        Floats a = spread(x[m * stride + k]);
+        UNROLLED for (int p = 0; p < P; p++) {
+          sums[m][p][0] = fma(a, b[p][0], sums[m][p][0]);
+          sums[m][p][1] = fma(a, b[p][1], sums[m][p][1]);
+        }
+      }
+    }
+  }
+
+  template <Precision F>
+  void multiply_integers(const char* w, size_t panel_bytes, const Rounded& rounded, int row) {
+    constexpr int STEP = F == Precision::int8 ? 4 : 8;  // k of one word
+    const int groups = rounded.groups;
+    const size_t stride = size_t(groups) * GROUP;
+    const int8_t* x = rounded.bytes.data + row * stride;
+    const Ints nibble = spread_int(0x0f0f0f0f), upper = spread_int(int32_t(0xffff0000));
+    for (int group = 0; group < groups; group++, x += GROUP) {
+      Ints dots[M][P][2];
+      UNROLLED for (int m = 0; m < M; m++)
+        UNROLLED for (int p = 0; p < P; p++) dots[m][p][0] = dots[m][p][1] = spread_int(0);
+      ROLLED for (int k = 0; k < GROUP; k += STEP, w += COLUMNS * 4) {
+        UNROLLED for (int p = 0; p < P; p++) {
+          UNROLLED for (int half = 0; half < 2; half++) {
+            Ints words = read_ints(w + p * panel_bytes + half * W * 4);
+            if constexpr (F == Precision::int8) {
+              Ints size = absolute_bytes(words);
+              UNROLLED for (int m = 0; m < M; m++) {
+                Ints products = multiply_bytes(size, signed_by(four(x + m * stride + k), words));
+                dots[m][p][half] = add_ints(dots[m][p][half], pair_shorts(products));
+              }
+            } else {  // shorts hold a whole group: 32 / 2 products of at most 15 * 127 each
+              Ints low = both(words, nibble), high = both(shift_right(words, 4), nibble);
+              UNROLLED for (int m = 0; m < M; m++) {
+                Ints products = multiply_bytes(low, four(x + m * stride + k));
+                products = add_shorts(products, multiply_bytes(high, four(x + m * stride + k + 4)));
+                dots[m][p][half] = add_shorts(dots[m][p][half], products);
+              }
+            }
+          }
+        }
+      }
+      UNROLLED for (int p = 0; p < P; p++) {
+        Ints words = read_ints(w + p * panel_bytes);
+        Floats scales[2] = {as_floats(shift_left(words, 16)), as_floats(both(words, upper))};
+        UNROLLED for (int m = 0; m < M; m++) {
+          size_t at = size_t(row + m) * groups + group;
+          Floats scale = spread(rounded.scales.data[at]);
+          UNROLLED for (int half = 0; half < 2; half++) {
+            Ints dot = dots[m][p][half];
+            if constexpr (F == Precision::int4) dot = minus_ints(pair_shorts(dot), spread_int(rounded.sums.data[at]));
+            sums[m][p][half] = fma(to_floats(dot), scales[half] * scale, sums[m][p][half]);
+          }
+        }
+      }
+      w += W * 4;
+    }
+  }
+
+  static Ints four(const int8_t* x) {
+    int32_t word;
+    std::memcpy(&word, x, 4);
+    return spread_int(word);
+  }
+
+  // Write to y (rows, out), or add to it.
+  void store(const Linear& linear, int panel, float* y, size_t stride, int row, bool add) const {
+    UNROLLED for (int p = 0; p < P; p++) {
+      UNROLLED for (int half = 0; half < 2; half++) {
+        int column = (panel + p) * COLUMNS + half * W;
+        int count = std::min(W, linear.out - column);
+        if (count <= 0) return;
+        Floats bias = linear.bias.empty() ? zeros() : read(linear.bias.data() + column);
+        UNROLLED for (int m = 0; m < M; m++) {
+          float* to = y + (row + m) * stride + column;
+          Floats value = sums[m][p][half] + bias;
+          if (add) {
+            float before[W] = {};
+            std::memcpy(before, to, sizeof(float) * count);
+            value = value + read(before);
+          }
+          put(to, value, count);
+        }
+      }
+    }
+  }
+};
+
+// Rows at a time for one panel: enough to use all registers, and as even as can be.
+template <Precision F>
+struct Widest {
+  static constexpr bool FLOATS = F == Precision::float32 || F == Precision::bfloat16;
+  static constexpr int ROWS = FLOATS ? 6 : 4;
+  static constexpr int PANELS_OF_ONE = FLOATS ? 4 : 2;  // one row alone has too few sums to hide latency
+};
+
+struct Product {
+  const Linear& linear;
+  const float* x;
+  size_t x_stride;
+  int rows;
+  float* y;
+  size_t y_stride;
+  bool add;
+  const Rounded& rounded;
+
+  // Compute the columns of panels first to last - 1.
+  void run(int first, int last) const {
+    switch (linear.precision) {
+      case Precision::float32: return run<Precision::float32>(first, last);
+      case Precision::bfloat16: return run<Precision::bfloat16>(first, last);
+      case Precision::int8: return run<Precision::int8>(first, last);
+      case Precision::int4: return run<Precision::int4>(first, last);
+    }
+  }
+
+ private:
+  static constexpr int BLOCK = 48;  // rows that stay in the cache while panels pass
+
+  template <Precision F>
+  void run(int first, int last) const {
+    if (rows == 1) {
+      constexpr int P = Widest<F>::PANELS_OF_ONE;
+      int panel = first;
+      for (; panel + P <= last; panel += P) tile<F, 1, P>(panel, 0);
+      for (; panel < last; panel++) tile<F, 1, 1>(panel, 0);
+      return;
+    }
+    for (int start = 0; start < rows; start += BLOCK) {
+      int end = std::min(rows, start + BLOCK);
+      for (int panel = first; panel < last; panel++) {
+        int tiles = (end - start + Widest<F>::ROWS - 1) / Widest<F>::ROWS;
+        for (int row = start; tiles > 0; tiles--) {
+          int count = (end - row + tiles - 1) / tiles;
+          some<F>(count, panel, row);
+          row += count;
+        }
+      }
+    }
+  }
+
+  template <Precision F>
+  void some(int count, int panel, int row) const {
+    switch (count) {
+      case 1: return tile<F, 1, 1>(panel, row);
+      case 2: return tile<F, 2, 1>(panel, row);
+      case 3: return tile<F, 3, 1>(panel, row);
+      case 4: return tile<F, 4, 1>(panel, row);
+      case 5: return tile<F, 5, 1>(panel, row);
+      case 6: return tile<F, 6, 1>(panel, row);
+    }
+  }
+
+  template <Precision F, int M, int P>
+  void tile(int panel, int row) const {
+    Tile<M, P> tile;
+    tile.template multiply<F>(linear, panel, x, x_stride, rounded, row);
+    tile.store(linear, panel, y, y_stride, row, add);
+  }
+};
+
+}  // namespace byollm
