@@ -43,6 +43,19 @@ class Limits:
             )
         return max_tokens
 
+    def check_readable(self, prompt: Sequence[int]) -> None:
+        """Refuse a text that the model cannot read, even without answering it.
+
+        Raises:
+            AdmissionError: it is empty, longer than the context, or has tokens outside the vocabulary.
+        """
+        if not 1 <= len(prompt) <= self.context:
+            raise AdmissionError(
+                f"the text has {len(prompt)} tokens; expected 1 to {self.context}, the model's context",
+                "prompt",
+            )
+        self._check_ids("prompt", prompt)
+
     def check_room(self, unfinished: int, wanted: int) -> None:
         """Refuse `wanted` more sequences when there would be too many.
 

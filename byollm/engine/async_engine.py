@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from byollm.engine.engine import Engine
@@ -17,6 +17,8 @@ from byollm.engine.outputs import EngineStats, Output
 from byollm.engine.sampling_params import SamplingParams
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives
 
@@ -106,6 +108,7 @@ class AsyncEngine:
         self.last_progress = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="byollm-engine", daemon=True)
         self._commands: deque[Callable[[], list[Output] | None]] = deque()
+        self._readings: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._draining = False
@@ -114,6 +117,7 @@ class AsyncEngine:
         self._streams: WeakValueDictionary[str, OutputStream] = WeakValueDictionary()
         self._open: dict[str, int] = {}  # sequences that the engine has not finished, by request
         self._open_total = 0
+        self._awaited: set[asyncio.Future[Any]] = set()
         self._all_done = asyncio.Event()
         self._mailbox: list[Output] = []
         self._mailbox_lock = threading.Lock()
@@ -152,15 +156,7 @@ class AsyncEngine:
             AdmissionError: the call can never be served, or the queue is full (QueueFullError).
             EngineClosedError: the engine is not running or takes no more requests.
         """
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
-            raise EngineError("this engine serves another event loop: make all calls from one loop")
-        if self._draining or self._stopping or not self._thread.is_alive():
-            raise EngineClosedError(
-                "the engine takes no requests: it is not started, is shutting down, or has died"
-            )
+        self._check_open()
         request_id = request_id or f"request-{uuid.uuid4().hex}"
         if request_id in self._open:
             raise AdmissionError(
@@ -175,6 +171,46 @@ class AsyncEngine:
         self._open_total += params.n
         self._command(partial(self.engine.add, requests))
         return stream
+
+    def between_steps(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Have the engine's thread do `work` between two of its steps; call it on the event loop.
+
+        One such piece is done before each step, so those who are being answered wait for one piece a token.
+
+        Raises:
+            EngineClosedError: the engine is not running or takes no more requests.
+        """
+        loop = self._check_open()
+        future: asyncio.Future[T] = loop.create_future()
+        self._awaited.add(future)
+        future.add_done_callback(self._awaited.discard)
+
+        def read() -> None:
+            if future.cancelled():
+                return
+            try:
+                result = work()
+            except Exception as error:
+                self._call_loop(partial(_fail, future, error))
+            else:
+                self._call_loop(partial(_fulfil, future, result))
+
+        self._readings.append(read)
+        self._wake.set()
+        return future
+
+    def _check_open(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop, if this is the one served and the engine takes requests."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise EngineError("this engine serves another event loop: make all calls from one loop")
+        if self._draining or self._stopping or not self._thread.is_alive():
+            raise EngineClosedError(
+                "the engine takes no requests: it is not started, is shutting down, or has died"
+            )
+        return loop
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Take no more requests and finish those taken; False if that needs more than `timeout` seconds."""
@@ -205,9 +241,11 @@ class AsyncEngine:
             while not self._stopping:
                 self._wake.clear()
                 self._take_commands()
+                if self._readings:
+                    self._readings.popleft()()
                 if self.engine.has_unfinished():
                     self._publish(self._step())
-                else:
+                elif not self._readings:
                     self._wake.wait(min(IDLE_SECONDS, self._stall_seconds / 2))
                 self.last_progress = time.monotonic()
             self._take_commands()
@@ -269,6 +307,18 @@ class AsyncEngine:
         for request_id in self._open:
             if (stream := self._streams.get(request_id)) is not None:
                 stream._fail("the engine died; its log has the details")
+        for future in list(self._awaited):
+            _fail(future, EngineClosedError("the engine has stopped"))
         self._open.clear()
         self._open_total = 0
         self._all_done.set()
+
+
+def _fulfil(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

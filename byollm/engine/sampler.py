@@ -51,7 +51,7 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     if raw is not None:
         chosen = [tokens[row] for row in reported]
         wanted = [requests[row].params.logprobs or 0 for row in reported]
-        for row, entry in zip(reported, _logprobs(raw, chosen, wanted), strict=True):
+        for row, entry in zip(reported, report_logprobs(raw, chosen, wanted), strict=True):
             logprobs[row] = entry
     return [
         Sample(token, entry) if ok else None
@@ -206,8 +206,8 @@ def _best(weights: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(1, order)
 
 
-def _logprobs(logprobs: Tensor, chosen: list[int], wanted: list[int]) -> list[TokenLogprobs]:
-    """Report the chosen token and the best few of each row of (rows, vocab)."""
+def report_logprobs(logprobs: Tensor, chosen: list[int], wanted: list[int]) -> list[TokenLogprobs]:
+    """Report the chosen token and the `wanted` best of each row of (rows, vocab)."""
     index = torch.tensor(chosen, device=logprobs.device)[:, None]
     own = logprobs.gather(1, index)[:, 0].tolist()
     most = min(max(wanted), logprobs.shape[-1])
