@@ -3,16 +3,17 @@
 import multiprocessing
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from byollm.engine.errors import GrammarError
-from byollm.engine.grammar_process import Verdict, compile_into
+from byollm.engine.grammar_process import Verdict, compile_into, describe_tokens
 
 if TYPE_CHECKING:  # takes seconds to import, and most servers never need it
     import xgrammar
+
+    from byollm.modeling import Tokenizer
 
 MAX_SOURCE = 2**16  # characters
 MAX_COMPILED = 2**24  # bytes, of one compiled grammar
@@ -60,15 +61,14 @@ class GrammarCompiler:
     process of its own with bounds on both; the first call starts a server from which these are forked.
 
     Args:
-        vocabulary: the bytes of each token, none for control tokens.
-        vocab_size: rows of the model's output matrix; at least as many.
-        stop_ids: the tokens that end a text.
+        tokenizer: knows what each token stands for.
+        vocab_size: rows of the model's output matrix; may be more than there are tokens.
     """
 
-    def __init__(self, vocabulary: Sequence[bytes], vocab_size: int, stop_ids: Sequence[int]) -> None:
-        self._vocabulary = list(vocabulary)
+    def __init__(self, tokenizer: "Tokenizer", vocab_size: int) -> None:
+        self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._stop_ids = list(stop_ids)
+        self._stop_ids = list(tokenizer.eos_ids)
         self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
         self._lock = threading.Lock()
         self._places = threading.Semaphore(AT_A_TIME)
@@ -130,9 +130,15 @@ class GrammarCompiler:
         return CompiledGrammar(handle, self._vocab_size, handle.memory_size_bytes)
 
     @cached_property
-    def _tokens(self) -> "xgrammar.TokenizerInfo":
-        from byollm.engine.grammar_process import describe_tokens
+    def _vocabulary(self) -> list[bytes]:
+        # Control tokens have no text: in the midst of a grammar they would vanish from the answer.
+        return [
+            b"" if self._tokenizer.is_special(token) else self._tokenizer.token_bytes(token)
+            for token in range(self._tokenizer.vocab_size)
+        ]
 
+    @cached_property
+    def _tokens(self) -> "xgrammar.TokenizerInfo":
         return describe_tokens(self._vocabulary, self._vocab_size, self._stop_ids)
 
     def _keep(self, grammar: Grammar, compiled: CompiledGrammar) -> None:
@@ -142,13 +148,3 @@ class GrammarCompiler:
             while total > CACHE_BYTES and len(self._cache) > 1:
                 _, oldest = self._cache.popitem(last=False)
                 total -= oldest.size
-
-
-def grammar_compiler(tokenizer: Any, vocab_size: int) -> GrammarCompiler:
-    """Make the compiler for a tokenizer's vocabulary and a model of `vocab_size` outputs."""
-    # Control tokens have no text: in the midst of a grammar they would vanish from the answer.
-    vocabulary = [
-        b"" if tokenizer.is_special(token) else tokenizer.token_bytes(token)
-        for token in range(tokenizer.vocab_size)
-    ]
-    return GrammarCompiler(vocabulary, vocab_size, tokenizer.eos_ids)

@@ -2,13 +2,14 @@
 
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from byollm.engine import Output, SamplingParams
+from byollm.engine import Output, SamplingParams, TokenLogprobs
 from byollm.server.answers import Choice, Usage, event
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
@@ -51,7 +52,7 @@ class CompletionRequest(OpenAISampling):
 
     prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=Prompts)]
     """Afterwards a list of texts or lists of token ids: `prompts`."""
-    max_tokens: Annotated[int, Field(ge=1)] = 16
+    max_tokens: Annotated[int, Field(ge=0)] = 16
     echo: bool = False
     best_of: Annotated[int, Field(ge=1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -60,10 +61,8 @@ class CompletionRequest(OpenAISampling):
     def _check_agreement(self) -> Self:
         if self.best_of is not None and self.best_of != self.n:
             raise broken_rule("best_of", "'best_of' other than 'n' is not supported; leave it out.")
-        if self.echo and self.logprobs is not None:
-            raise broken_rule(
-                "echo", "'echo' together with 'logprobs' is not supported; leave one of them out."
-            )
+        if self.min_tokens > self.max_tokens:
+            raise broken_rule("min_tokens", "'min_tokens' is larger than 'max_tokens'.")
         return self
 
     @property
@@ -74,7 +73,22 @@ class CompletionRequest(OpenAISampling):
 
     def sampling_params(self) -> SamplingParams:
         """What the engine is asked for."""
-        return self.params(self.max_tokens, self.n, self.logprobs)
+        return self.params(max(self.max_tokens, 1), self.n, self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A prompt that is repeated before its answers.
+
+    Attributes:
+        text: the prompt.
+        tokens: its tokens.
+        logprobs: of each token but the first, if they were asked for.
+    """
+
+    text: str
+    tokens: list[int]
+    logprobs: list[TokenLogprobs] | None
 
 
 class CompletionFormat:
@@ -83,12 +97,12 @@ class CompletionFormat:
     Args:
         request: the request.
         vocabulary: knows the bytes of tokens, for log-probabilities.
-        echoes: the text to repeat at the head of each choice, or nothing.
+        echoes: the prompts, if they are to be repeated; each at the head of its `n` choices.
     """
 
-    def __init__(self, request: CompletionRequest, vocabulary: Vocabulary, echoes: list[str]) -> None:
+    def __init__(self, request: CompletionRequest, vocabulary: Vocabulary, echoes: list[Echo]) -> None:
         self._request = request
-        self._echoes = echoes
+        self._echoes = [echo for echo in echoes for _ in range(request.n)]
         self._head: dict[str, Any] = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -120,7 +134,15 @@ class CompletionFormat:
 
     def opening(self) -> bytes:
         """The prompts, if they are to be repeated."""
-        return b"".join(self._event(choice, text, b"null", None) for choice, text in enumerate(self._echoes))
+        return b"".join(
+            self._event(choice, echo.text, orjson.dumps(self._echoed_logprobs(choice, echo)), None)
+            for choice, echo in enumerate(self._echoes)
+        )
+
+    def _echoed_logprobs(self, choice: int, echo: Echo) -> dict[str, Any] | None:
+        if echo.logprobs is None:
+            return None
+        return self._logprobs[choice].write_prompt(echo.text, echo.tokens, echo.logprobs)
 
     def events(self, choice: int, output: Output) -> bytes:
         """A chunk with the new text, if there is any, or the reason of the end."""
@@ -142,15 +164,18 @@ class CompletionFormat:
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         """The completion in one piece."""
-        written = [
-            {
-                "index": index,
-                "text": (self._echoes[index] if self._echoes else "") + "".join(choice.text),
-                "logprobs": None
-                if self._request.logprobs is None
-                else self._logprobs[index].write(choice.logprobs),
-                "finish_reason": choice.finish_reason,
-            }
-            for index, choice in enumerate(choices)
-        ]
+        written = [self._choice(index, choice) for index, choice in enumerate(choices)]
         return orjson.dumps(self._head | {"choices": written, "usage": usage.to_json()})
+
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        text, logprobs = "".join(choice.text), None
+        echoed = None
+        if self._echoes:
+            echo = self._echoes[index]
+            text = echo.text + text
+            echoed = self._echoed_logprobs(index, echo)
+        if self._request.logprobs is not None:
+            logprobs = self._logprobs[index].write(choice.logprobs)
+            if echoed is not None:
+                logprobs = {name: echoed[name] + logprobs[name] for name in logprobs}
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": choice.finish_reason}

@@ -43,11 +43,20 @@ class Job:
         prompts: token ids; each prompt gets `params.n` answers, numbered in order.
         params: how to sample.
         format: how to write the answer.
+        answers: whether anything is to be generated; else every answer is empty.
+        grammar_from: the request's parameter that the grammar comes from, if there is one.
     """
 
     prompts: list[list[int]]
     params: SamplingParams
     format: Format
+    answers: bool = True
+    grammar_from: str | None = None
+
+    @property
+    def choices(self) -> int:
+        """How many answers there will be."""
+        return len(self.prompts) * self.params.n
 
 
 class Generation(Response):
@@ -84,7 +93,7 @@ class Generation(Response):
         try:
             async with self._service.deadline(arrival, self._service.settings.request_timeout_s):
                 job = await self._prepare(model)
-                choices += [Choice() for _ in range(len(job.prompts) * job.params.n)]
+                choices += [Choice() for _ in range(job.choices)]
                 usage = await self._run(model, job, take, arrival)
         except Exception as error:
             raise self._failed(error) from None
@@ -117,14 +126,14 @@ class Generation(Response):
     ) -> Usage:
         """Generate every choice, handing each increment to `take`; choices advance side by side."""
         metrics = self._service.metrics
-        completion_tokens = [0] * (len(job.prompts) * job.params.n)
+        completion_tokens = [0] * job.choices
         timer = RequestTimer(metrics, len(completion_tokens), arrival)
 
         async def follow(first_choice: int, stream: OutputStream) -> None:
             async with aclosing(stream) as outputs:
                 async for output in outputs:
                     if output.finish_reason in ("abort", "error"):
-                        raise cut_off(output)
+                        raise cut_off(output, job)
                     choice = first_choice + output.index
                     completion_tokens[choice] = output.completion_tokens
                     timer.output(choice, output)
@@ -132,8 +141,11 @@ class Generation(Response):
                         metrics.finished(output.finish_reason)
                     await take(choice, output)
 
-        streams = [model.engine.generate(prompt, job.params) for prompt in job.prompts]
-        if len(streams) == 1:
+        streams = [model.engine.generate(prompt, job.params) for prompt in job.prompts] if job.answers else []
+        if not job.answers:
+            for choice in range(job.choices):
+                await take(choice, Output("", choice, 0, 0, finish_reason="length"))
+        elif len(streams) == 1:
             await follow(0, streams[0])
         else:
             try:
@@ -152,10 +164,13 @@ class Generation(Response):
         return told
 
 
-def cut_off(output: Output) -> ApiError:
+def cut_off(output: Output, job: Job) -> ApiError:
     """The error for an answer that the engine gave up."""
     if output.finish_reason == "abort":
         return shutting_down()
+    if output.blames is not None:
+        message = f"Invalid value for '{job.grammar_from}': {output.error}."
+        return ApiError(400, message, param=job.grammar_from, code="invalid_value")
     log.error("the engine failed on request %s: %s", output.request_id, output.error)
     return internal_error()
 

@@ -41,28 +41,54 @@ class CompletionLogprobs:
 
     Args:
         vocabulary: knows the bytes of tokens.
-        offset: where the first token's text begins.
     """
 
-    def __init__(self, vocabulary: Vocabulary, offset: int = 0) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._offset = offset
+        self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, entries: list[TokenLogprobs]) -> dict[str, Any]:
         """The object for the next tokens."""
         offsets = []
         for entry in entries:
-            data = self._vocabulary.token_bytes(entry.token_id)
-            offsets.append(self._offset + self._breaks_off(data))
-            if not self._vocabulary.is_special(entry.token_id):
-                self._offset += len(self._decoder.decode(data))
+            offsets.append(self._place(entry.token_id, shown=not self._vocabulary.is_special(entry.token_id)))
         return {
             "text_offset": offsets,
             "token_logprobs": [max(entry.logprob, LEAST_LOGPROB) for entry in entries],
             "tokens": [self._name(entry.token_id) for entry in entries],
             "top_logprobs": [self._alternatives(entry) for entry in entries],
         }
+
+    def write_prompt(self, text: str, tokens: list[int], entries: list[TokenLogprobs]) -> dict[str, Any]:
+        """The object for a prompt that is repeated before the answer.
+
+        Args:
+            text: the prompt as it is repeated; its control tokens are part of it.
+            tokens: its tokens.
+            entries: one for each of them but the first, which comes after nothing.
+        """
+        offsets = []
+        for number, token in enumerate(tokens):
+            # A control token at the head that the text does not show is the tokenizer's own.
+            added = number == 0 and not text.startswith(self._name(token))
+            offsets.append(self._place(token, not (added and self._vocabulary.is_special(token))))
+        self._decoder.reset()
+        self._offset = len(text)
+        return {
+            "text_offset": offsets,
+            "token_logprobs": [None, *(max(entry.logprob, LEAST_LOGPROB) for entry in entries)],
+            "tokens": [self._name(token) for token in tokens],
+            "top_logprobs": [None, *(self._alternatives(entry) for entry in entries)],
+        }
+
+    def _place(self, token_id: int, shown: bool) -> int:
+        """Return where the text of the next token begins."""
+        data = self._vocabulary.token_bytes(token_id)
+        offset = self._offset + self._breaks_off(data)
+        if shown:
+            self._offset += len(self._decoder.decode(data))
+        return offset
 
     def _breaks_off(self, data: bytes) -> bool:
         """Whether `data` leaves the character begun before it broken: U+FFFD then stands in its place."""

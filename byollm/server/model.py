@@ -11,7 +11,8 @@ if TYPE_CHECKING:  # these bring torch, and the socket is to listen before that 
     from pathlib import Path
 
     from byollm.engine import AsyncEngine
-    from byollm.modeling import DecoderConfig, Tokenizer
+    from byollm.engine.grammar import GrammarCompiler
+    from byollm.modeling import Decoder, DecoderConfig, Tokenizer
     from byollm.settings.engine import EngineSettings
 
 
@@ -22,18 +23,24 @@ class Model:
     Attributes:
         engine: not yet started.
         tokenizer: the model's own.
+        decoder: the model itself, for what the engine's thread does beside its steps.
+        grammars: compiles grammars for its vocabulary.
         config: its shape.
         max_context: most tokens of prompt and answer together that context and cache hold.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
+        read_chunk: most tokens to read at once between two of the engine's steps.
     """
 
     engine: AsyncEngine
     tokenizer: Tokenizer
+    decoder: Decoder
+    grammars: GrammarCompiler
     config: DecoderConfig
     max_context: int
     dtype: str
     device: str
+    read_chunk: int
 
 
 def load_model(directory: Path, settings: EngineSettings) -> Model:
@@ -43,6 +50,7 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
         ByollmError: the directory, the settings or the machine do not allow it; the message says which.
     """
     from byollm.engine import AsyncEngine, Engine
+    from byollm.engine.grammar import GrammarCompiler
 
     engine = Engine.load(directory, settings)
     if engine.tokenizer is None:
@@ -52,8 +60,11 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
     return Model(
         engine=AsyncEngine(engine, settings.stall_seconds),
         tokenizer=engine.tokenizer,
+        decoder=decoder,
+        grammars=GrammarCompiler(engine.tokenizer, decoder.config.vocab_size),
         config=decoder.config,
         max_context=min(engine.max_context, engine.limits.cache_tokens),
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
+        read_chunk=settings.max_batch_tokens,
     )

@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from byollm.server.chat import ChatFormat, ChatRequest, Conversation
-from byollm.server.completions import CompletionFormat, CompletionRequest
+from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
 from byollm.server.errors import ApiError
 from byollm.server.generation import Generation, Job
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters, broken_rule, unsupported
 from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
+from byollm.server.reading import check_readable, score
 from byollm.server.replies import json_response
 from byollm.server.service import Service
 
@@ -92,17 +93,22 @@ class OpenAIRoutes:
         self._check_choices(len(asked.prompts), asked.n, "prompt")
 
         async def prepare(model: Model) -> Job:
-            prompts, echoes = [], []
+            prompts = []
             for given in asked.prompts:
                 tokens = await encode_prompt(model, given)
                 check_fits(len(tokens), asked.max_tokens, model.max_context, "prompt")
+                check_readable(model, tokens, "prompt")
                 prompts.append(tokens)
+            echoes = []
+            for given, tokens in zip(asked.prompts, prompts, strict=True):
                 if asked.echo:
                     text = (
                         given if isinstance(given, str) else model.tokenizer.decode(given, skip_special=False)
                     )
-                    echoes += [text] * asked.n
-            return Job(prompts, asked.sampling_params(), CompletionFormat(asked, model.tokenizer, echoes))
+                    scores = None if asked.logprobs is None else await score(model, tokens, asked.logprobs)
+                    echoes.append(Echo(text, tokens, scores))
+            formatted = CompletionFormat(asked, model.tokenizer, echoes)
+            return Job(prompts, asked.sampling_params(), formatted, answers=asked.max_tokens > 0)
 
         return Generation(self._service, prepare, asked.stream)
 

@@ -149,12 +149,14 @@ class Sampling(Parameters):
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
     stop_token_ids: StopTokenIds = []
     ignore_eos: bool = False
+    min_tokens: Annotated[int, Field(ge=0, lt=INT64)] = 0
     stream: bool = False
 
     def params(self, max_tokens: int | None, n: int = 1, logprobs: int | None = None) -> SamplingParams:
         """What the engine is asked for."""
         return SamplingParams(
             max_tokens=max_tokens,
+            min_tokens=self.min_tokens,
             temperature=self.temperature,
             top_k=max(self.top_k, 0),  # vLLM's -1 keeps all, as 0 does
             top_p=max(self.top_p, 1e-9),  # 0 keeps the most probable token alone

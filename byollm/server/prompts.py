@@ -91,12 +91,12 @@ def refuse_hopeless(tokenizer: Tokenizer, text: str, max_context: int, param: st
 
 
 def check_fits(prompt_tokens: int, max_tokens: int | None, max_context: int, param: str) -> None:
-    """Refuse a prompt that leaves no room for its answer.
+    """Refuse a prompt that leaves no room for its answer; None asks for at least one token.
 
     Raises:
         ApiError: prompt and answer together exceed the model's context.
     """
-    if prompt_tokens + (max_tokens or 1) > max_context:
+    if prompt_tokens + (1 if max_tokens is None else max_tokens) > max_context:
         raise too_long(max_context, str(prompt_tokens), max_tokens, param)
 
 

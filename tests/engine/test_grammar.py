@@ -8,7 +8,7 @@ import pytest
 
 from byollm.engine import Engine
 from byollm.engine.errors import GrammarError, SamplingParamsError
-from byollm.engine.grammar import CompiledGrammar, Grammar, GrammarCompiler, grammar_compiler
+from byollm.engine.grammar import CompiledGrammar, Grammar, GrammarCompiler
 from byollm.engine.sampling_params import SamplingParams
 from byollm.modeling import Tokenizer
 from tests.engine.conftest import VOCAB
@@ -30,7 +30,7 @@ AMBIGUOUS = Grammar("regex", "((a*)*)*b")
 
 @pytest.fixture(scope="module")
 def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
-    return grammar_compiler(tokenizer, VOCAB)
+    return GrammarCompiler(tokenizer, VOCAB)
 
 
 @pytest.fixture(scope="module")

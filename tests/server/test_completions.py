@@ -48,6 +48,68 @@ def test_echo_repeats_the_prompt(client: openai.OpenAI, http: httpx.Client) -> N
     assert ask(client, prompt=tokens(http, "the cat"), echo=True).choices[0].text == "the cat" + text
 
 
+def test_the_prompt_has_log_probabilities_too(client: openai.OpenAI, http: httpx.Client) -> None:
+    prompts = [tokens(http, "the cat sat"), tokens(http, "é on <|im_start|> it")]
+    asked: dict[str, Any] = {
+        "prompt": prompts,
+        "echo": True,
+        "logprobs": 2,
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+    answer = ask(client, n=2, **asked)
+    for choice, given in zip(answer.choices, [prompts[0], prompts[0], prompts[1], prompts[1]], strict=True):
+        logprobs = choice.logprobs
+        assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(given) + 1
+        assert logprobs.token_logprobs[0] is None
+        assert logprobs.top_logprobs[0] is None
+        for token, logprob, top, offset in list(
+            zip(
+                logprobs.tokens,
+                logprobs.token_logprobs,
+                logprobs.top_logprobs,
+                logprobs.text_offset,
+                strict=True,
+            )
+        )[1 : len(given)]:
+            assert top[token] == logprob <= max(top.values())
+            if not token.startswith("bytes:"):
+                assert choice.text[offset : offset + len(token)] == token
+    # What is generated is no more than what could have been a prompt.
+    first = answer.choices[0].logprobs
+    longer = http.post("/tokenize", json={"prompt": answer.choices[0].text}).json()["tokens"]
+    if longer[:-1] == prompts[0]:
+        again = ask(client, **(asked | {"prompt": longer})).choices[0].logprobs
+        assert again.token_logprobs[len(longer) - 1] == pytest.approx(first.token_logprobs[-1], abs=1e-4)
+    chunks = list(ask(client, n=2, stream=True, **asked))
+    for choice in answer.choices:
+        parts = [part.choices[0].logprobs for part in chunks if part.choices[0].index == choice.index]
+        whole = [entry for part in parts if part is not None for entry in part.token_logprobs]
+        assert whole == choice.logprobs.token_logprobs
+        assert [
+            offset for part in parts if part for offset in part.text_offset
+        ] == choice.logprobs.text_offset
+
+
+def test_no_tokens_need_no_answer(client: openai.OpenAI, http: httpx.Client) -> None:
+    prompt = tokens(http, "the cat sat")
+    answer = ask(client, prompt=prompt, max_tokens=0, echo=True, logprobs=0)
+    (choice,) = answer.choices
+    assert (choice.text, choice.finish_reason) == ("the cat sat", "length")
+    assert len(choice.logprobs.tokens) == len(choice.logprobs.token_logprobs) == len(prompt)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(prompt), 0)
+    chunks = list(ask(client, prompt="the cat", max_tokens=0, n=2, stream=True))
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == ["length", "length"]
+
+
+def test_min_tokens_puts_the_end_off(client: openai.OpenAI) -> None:
+    always_end = {"logit_bias": {"2": 100}, "max_tokens": 9}
+    assert ask(client, **always_end).usage.completion_tokens == 1
+    answer = ask(client, extra_body={"min_tokens": 5}, **always_end)
+    assert answer.usage.completion_tokens == 6
+    assert answer.choices[0].finish_reason == "stop"
+
+
 def test_sixteen_tokens_unless_told_otherwise(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="tiny", prompt="a", extra_body={"ignore_eos": True})
     assert answer.usage is not None
@@ -76,7 +138,9 @@ def test_logprobs_have_the_older_shape(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("changes", "param", "code"),
     [
-        ({"echo": True, "logprobs": 1}, "echo", "invalid_value"),
+        ({"min_tokens": 11}, "min_tokens", "invalid_value"),
+        ({"prompt": [1, 4000], "max_tokens": 0}, "prompt", "invalid_value"),
+        ({"prompt": [1] * 4097, "max_tokens": 0}, "prompt", "context_length_exceeded"),
         ({"best_of": 3}, "best_of", "invalid_value"),
         ({"suffix": "end"}, "suffix", "unsupported_parameter"),
         ({"logprobs": 6}, "logprobs", "invalid_value"),
@@ -98,6 +162,8 @@ def test_logprobs_have_the_older_shape(client: openai.OpenAI) -> None:
 def test_what_cannot_be_done_is_refused_by_name(
     client: openai.OpenAI, changes: dict[str, Any], param: str, code: str
 ) -> None:
+    if "min_tokens" in changes:
+        changes = {"extra_body": changes}
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, **changes)
     assert (caught.value.param, caught.value.code) == (param, code)
