@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from byollm.engine import native_sampler
 from byollm.engine.grammar_state import apply_masks
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.uniform import uniforms
+from byollm.kernels.cpu import load_library
 
 CANDIDATES = (64, 1024)  # how many of the best tokens are sorted before the whole vocabulary is
 LOWEST_TEMPERATURE = 1e-6  # below it the draw cannot be told from greedy, and float32 would divide by zero
@@ -32,10 +34,10 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
         logits: (requests, vocab) float32; changed in place.
         requests: the sequences, at the point where their next token is wanted.
     """
-    best, ids = logits.max(-1)  # the lowest id of equals; not a number if any is not
-    finite = torch.isfinite(best).tolist()
-    if all(_plain_greedy(request) for request in requests):
-        return [Sample(i, None) if ok else None for i, ok in zip(ids.tolist(), finite, strict=True)]
+    if all(_plain(request) for request in requests):
+        tokens, finite = choose(logits, requests)
+        return [Sample(token, None) if ok else None for token, ok in zip(tokens, finite, strict=True)]
+    finite = logits.amax(-1).isfinite().tolist()  # not a number if any is not
     if not all(finite):
         logits[torch.tensor([not ok for ok in finite], device=logits.device)] = 0
     reported = [row for row, request in enumerate(requests) if request.params.logprobs is not None]
@@ -46,7 +48,7 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     if any(request.grammar is not None for request in requests):
         apply_masks(logits, [request.grammar for request in requests])
         finite = [ok and not _failed(request) for ok, request in zip(finite, requests, strict=True)]
-    tokens = _choose(logits, requests)
+    tokens, _ = choose(logits, requests)
     logprobs: list[TokenLogprobs | None] = [None] * len(requests)
     if raw is not None:
         chosen = [tokens[row] for row in reported]
@@ -59,9 +61,9 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     ]
 
 
-def _plain_greedy(request: Request) -> bool:
+def _plain(request: Request) -> bool:
     params = request.params
-    return params.greedy and params.logprobs is None and not params.adjusted and request.grammar is None
+    return params.logprobs is None and not params.adjusted and request.grammar is None
 
 
 def _failed(request: Request) -> bool:
@@ -87,7 +89,17 @@ def _adjust(row: Tensor, request: Request) -> None:
         row[ids] -= params.presence_penalty + params.frequency_penalty * counts
 
 
-def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
+def choose(logits: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[bool]]:
+    """Return the token of each row of logits (requests, vocab), and whether its logits are numbers."""
+    library = load_library() if logits.device.type == "cpu" else None
+    if library is None:
+        return choose_with_torch(logits, requests)
+    return native_sampler.choose(library, logits.contiguous(), requests)
+
+
+def choose_with_torch(logits: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[bool]]:
+    """Do the same on any device; this defines what is chosen."""
+    finite = logits.amax(-1).isfinite().tolist()
     kinds: dict[str, list[int]] = {"greedy": [], "whole": [], "filtered": []}
     for row, request in enumerate(requests):
         kind = "greedy" if request.params.greedy else "filtered" if request.params.filtered else "whole"
@@ -110,7 +122,7 @@ def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
                 chosen = draw_whole(weights, numbers)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             tokens[row] = token
-    return tokens
+    return tokens, finite
 
 
 def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:

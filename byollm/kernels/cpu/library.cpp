@@ -1,6 +1,7 @@
 // The C interface, called through ctypes; library.py is its other side.
 
 #include "decoder.h"
+#include "sampling.h"
 
 using namespace byollm;
 
@@ -77,6 +78,15 @@ int byollm_cache(Model* model, int32_t layer, void* keys, void* values, int32_t 
 
 int byollm_forward(Model* model, const Batch* batch) {
   return guarded([&] { model->forward(*batch); });
+}
+
+// Choose a token for each row of scores (rows, vocab); best (rows,) gets the largest scores.
+int byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice* choices, int32_t* tokens, float* best) {
+  return guarded([&] {
+    static thread_local Sampler sampler;
+    for (int row = 0; row < rows; row++)
+      tokens[row] = sampler.choose(scores + size_t(row) * vocab, vocab, choices[row], best + row);
+  });
 }
 
 // Seconds of the calling thread in each part of all steps so far, waiting for the others included.

@@ -71,6 +71,18 @@ class Batch(Structure):
     )
 
 
+class Choice(Structure):
+    """`struct Choice` of sampling.h."""
+
+    _fields_ = (
+        ("numbers", c_double * 2),
+        ("temperature", c_float),
+        ("top_p", c_float),
+        ("min_p", c_float),
+        ("top_k", c_int32),
+    )
+
+
 @cache
 def load_library() -> ctypes.CDLL | None:
     """Open the library built for this processor; None where there is none, so that torch has to do."""
@@ -104,6 +116,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "vector": (c_int32, [c_void_p, c_int32, c_char_p, c_void_p, c_int64]),
         "tables": (None, [c_void_p, c_void_p, c_void_p, c_int32]),
         "cache": (c_int32, [c_void_p, c_int32, c_void_p, c_void_p, c_int32]),
+        "choose": (c_int32, [c_void_p, c_int32, c_int32, POINTER(Choice), c_void_p, c_void_p]),
         "forward": (c_int32, [c_void_p, POINTER(Batch)]),
         "profile": (None, [c_void_p, POINTER(c_double * len(PARTS))]),
     }

@@ -64,14 +64,16 @@ struct Rounded {
       for (int group = 0; group < groups; group++, q += GROUP, s++, t++) {
         const float* from = x + row * stride + group * GROUP;
         int count = std::min(GROUP, in - group * GROUP);
-        float most = 0;
-        for (int i = 0; i < count; i++) most = std::max(most, std::fabs(from[i]));
-        float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+        Floats most = zeros(), strange = zeros();
+        each(from, count, [&](int, Floats v, int) {
+          most = larger(most, larger(v, zeros() - v));
+          strange = strange + (v - v);  // a row that is not finite must not become one that is
+        });
+        const float peak = largest(most), inverse = peak > 0 ? 127 / peak : 0;
         int32_t total = 0;
         for (int i = 0; i < count; i++) total += q[i] = int8_t(std::lrintf(from[i] * inverse));
         std::memset(q + count, 0, GROUP - count);
-        // a row that is not finite must not become one that is
-        for (int i = 0; i < count; i++) scale += 0 * from[i];
+        const float scale = peak / 127 + sum(strange);
         *s = scale;
         *t = 8 * total;
       }

@@ -1,0 +1,135 @@
+// The next token of each row of scores, by the rules that byollm/engine/sampler.py defines.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "linear.h"
+
+namespace byollm {
+
+// How a row is chosen; the order of these fields is that of `Choice` in library.py.
+struct Choice {
+  double numbers[2];  // random, in [0, 1)
+  float temperature;  // 0: the best
+  float top_p, min_p;
+  int32_t top_k;  // 0: all
+};
+
+class Sampler {
+ public:
+  // Returns the token; `best` becomes the largest score, or what is not a number if any is not.
+  int choose(const float* scores, int vocab, const Choice& choice, float* best) {
+    *best = peak(scores, vocab);
+    if (!std::isfinite(*best)) return 0;
+    if (choice.temperature == 0) return int(std::find(scores, scores + vocab, *best) - scores);
+    weigh(scores, vocab, *best, choice.temperature);
+    const bool filtered = choice.top_k > 0 || choice.top_p < 1 || choice.min_p > 0;
+    return filtered ? draw_filtered(vocab, choice) : draw_whole(vocab, choice);
+  }
+
+ private:
+  static float peak(const float* scores, int vocab) {
+    Floats most = spread(scores[0]), strange = zeros();
+    const int whole = vocab / W * W;
+    for (int i = 0; i < whole; i += W) {
+      Floats x = read(scores + i);
+      most = larger(most, x);
+      strange = strange + (x - x);  // 0, unless x is not finite
+    }
+    float out = whole > 0 ? largest(most) : scores[0], odd = sum(strange);
+    for (int i = whole; i < vocab; i++) out = std::max(out, scores[i]), odd += scores[i] - scores[i];
+    if (odd == 0) return out;
+    for (int i = 0; i < vocab; i++)  // minus infinity is a score like any other
+      if (std::isnan(scores[i])) return scores[i];
+    return *std::max_element(scores, scores + vocab);
+  }
+
+  // exp((score - best) / temperature): probabilities up to a factor.
+  void weigh(const float* scores, int vocab, float best, float temperature) {
+    constexpr float LOWEST = 1e-6f;
+    float* to = weights_.at_least(size_t(vocab) + W);
+    const Floats top = spread(best), by = spread(std::max(temperature, LOWEST));
+    each(scores, vocab, [&](int i, Floats x, int count) {
+      Floats scaled = (x - top) / by;
+      put(to + i, exponential(scaled), count);
+    });
+    for (int i = 0; i < vocab; i++)
+      if (scores[i] == -std::numeric_limits<float>::infinity()) to[i] = 0;  // `exponential` has a least value
+  }
+
+  // The first place where a share of the running total is exceeded.
+  template <class Weight>
+  static int invert(int count, double number, double total, Weight weight) {
+    const double target = std::min(number * total, std::nextafter(total, 0.0));
+    double running = 0;
+    int last = 0;
+    for (int i = 0; i < count; i++) {
+      running += weight(i);
+      if (running > target) return i;
+      if (weight(i) > 0) last = i;
+    }
+    return last;
+  }
+
+  // A block of tokens first, then a token of it.
+  int draw_whole(int vocab, const Choice& choice) {
+    int bits = 0;
+    while ((vocab - 1) >> bits) bits++;
+    const int size = 1 << (bits / 2), blocks = (vocab + size - 1) / size;
+    sums_.resize(blocks);
+    double total = 0;
+    for (int block = 0; block < blocks; block++) {
+      float inside = 0;
+      for (int i = block * size; i < std::min(vocab, (block + 1) * size); i++) inside += weights_.data[i];
+      total += sums_[block] = inside;
+    }
+    const int block = invert(blocks, choice.numbers[0], total, [&](int i) { return double(sums_[i]); });
+    const float* inside = weights_.data + block * size;
+    const int count = std::min(size, vocab - block * size);
+    double mass = 0;
+    for (int i = 0; i < count; i++) mass += inside[i];
+    return block * size + invert(count, choice.numbers[1], mass, [&](int i) { return double(inside[i]); });
+  }
+
+  // Among the tokens that top_k, top_p and min_p keep: the first few in order of weight, then of id.
+  int draw_filtered(int vocab, const Choice& choice) {
+    double mass = 0;
+    for (int i = 0; i < vocab; i++) mass += weights_.data[i];
+    const int k = choice.top_k > 0 && choice.top_k < vocab ? choice.top_k : vocab;
+    const double p = choice.top_p < 1 ? choice.top_p : std::numeric_limits<double>::infinity();
+    for (float least : {0.05f, 0.001f, 0.0f}) {  // usually the heaviest few decide
+      heaviest_.clear();
+      for (int i = 0; i < vocab; i++)
+        if (weights_.data[i] >= least) heaviest_.emplace_back(-weights_.data[i], i);
+      const int count = int(heaviest_.size());
+      if (k < vocab && count < k && least > 0) continue;
+      std::sort(heaviest_.begin(), heaviest_.end());
+      double within = mass;
+      if (k < vocab) {
+        within = 0;
+        for (int i = 0; i < k; i++) within -= heaviest_[i].first;
+      }
+      double before = 0;
+      int kept = 0;
+      for (; kept < std::min(count, k); kept++) {
+        const float weight = -heaviest_[kept].first;
+        if (!(before < p * within) || weight < choice.min_p) break;
+        before += weight;
+      }
+      if (kept == count && kept < k && least > 0) continue;  // lighter ones may belong to them
+      kept = std::max(kept, 1);
+      double total = 0;
+      for (int i = 0; i < kept; i++) total -= heaviest_[i].first;
+      return heaviest_[invert(kept, choice.numbers[0], total, [&](int i) { return -double(heaviest_[i].first); })].second;
+    }
+    return 0;  // not reached: with the last bound every token is there
+  }
+
+  Memory<float> weights_;
+  std::vector<float> sums_;
+  std::vector<std::pair<float, int>> heaviest_;
+};
+
+}  // namespace byollm
