@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ MAX_SOURCE = 2**16  # characters
 MAX_COMPILED = 2**24  # bytes, of one compiled grammar
 CACHE_BYTES = 2**27  # of all that are kept
 COMPILE_CPU_S = 5  # seconds of processor time
-COMPILE_WALL_S = 25.0  # a busy machine may need this long to give them; below a plain call's 60 s
+COMPILE_WALL_S = 15.0  # a busy machine may need this long to give them
 AT_A_TIME = 2  # compilations
 
 GrammarKind = Literal["json_schema", "regex", "ebnf", "structural_tag"]
@@ -82,8 +83,12 @@ class GrammarCompiler:
                 self._cache.move_to_end(grammar)
             return found
 
-    def compile(self, grammar: Grammar) -> CompiledGrammar:
+    def compile(self, grammar: Grammar, wanted: Callable[[], bool] = lambda: True) -> CompiledGrammar:
         """Compile a grammar, or return the one kept. Takes up to half a minute: not for an event loop.
+
+        Args:
+            grammar: what to compile.
+            wanted: asked when its turn has come; where nobody waits any more, nothing is done.
 
         Raises:
             GrammarError: it is not valid, or too large or too costly to compile.
@@ -97,6 +102,8 @@ class GrammarCompiler:
         with self._places:
             if (found := self.cached(grammar)) is not None:  # somebody else has just compiled it
                 return found
+            if not wanted():
+                raise GrammarError("nobody waits for it any more")
             compiled = self._restore(self._compile_elsewhere(grammar))
         self._keep(grammar, compiled)
         return compiled

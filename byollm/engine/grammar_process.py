@@ -1,6 +1,7 @@
 """Compiles one grammar and exits: the part of grammar compilation that runs in a process of its own."""
 
 import contextlib
+import os
 import re
 import resource
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def _limit(cpu_s: int) -> None:
+    os.nice(10)  # those who are being answered come first
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # only Linux tells how much there is already

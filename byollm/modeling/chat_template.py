@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from byollm.modeling.errors import TokenizerError
 
 Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 
 
 class ChatTemplate:
@@ -40,12 +41,17 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         self._special_tokens = dict(special_tokens)
         try:
+            variables = meta.find_undeclared_variables(environment.parse(source))
             self._template = environment.from_string(source)
         except TemplateError as error:
             raise TokenizerError(f"the chat template is not valid Jinja: {error}") from None
+        self.knows_tools = "tools" in variables
+        """Whether it can tell the model of tools."""
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool) -> str:
+    def render(self, messages: Messages, *, add_generation_prompt: bool, tools: Tools | None = None) -> str:
         """Lay out `messages`, and at the end the opening of an answer if `add_generation_prompt`.
+
+        `tools` are functions that the model may call, as OpenAI describes them.
 
         Raises:
             TokenizerError: the template refuses these messages.
@@ -53,7 +59,7 @@ class ChatTemplate:
         try:
             return self._template.render(
                 messages=messages,
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import tokenizers
 
-from byollm.modeling.chat_template import ChatTemplate, Messages
+from byollm.modeling.chat_template import ChatTemplate, Messages, Tools
 from byollm.modeling.detokenizer import IncrementalDetokenizer
 from byollm.modeling.errors import TokenizerError
 from byollm.modeling.literal_text import LiteralText
@@ -124,7 +124,14 @@ class Tokenizer:
         """Whether conversations can be laid out for this model."""
         return self._chat_template is not None
 
-    def render_chat(self, messages: Messages, add_generation_prompt: bool = True) -> str:
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template tells the model of tools."""
+        return self._chat_template is not None and self._chat_template.knows_tools
+
+    def render_chat(
+        self, messages: Messages, add_generation_prompt: bool = True, tools: Tools | None = None
+    ) -> str:
         """Lay out a conversation as the text that the model was taught on.
 
         Raises:
@@ -135,9 +142,11 @@ class Tokenizer:
                 f"{self.directory}: there is no chat template; expected chat_template.jinja or chat_template "
                 "in tokenizer_config.json. A base model continues text: use completions, or fine-tune it"
             )
-        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
 
-    def apply_chat_template(self, messages: Messages, add_generation_prompt: bool = True) -> list[int]:
+    def apply_chat_template(
+        self, messages: Messages, add_generation_prompt: bool = True, tools: Tools | None = None
+    ) -> list[int]:
         """Return the tokens of a conversation.
 
         Special tokens that the template writes are obeyed; those spelled out in a message are plain text, so
@@ -146,7 +155,8 @@ class Tokenizer:
         Raises:
             TokenizerError: there is no chat template, or it refuses these messages.
         """
-        rendered = self.render_chat(self._literal.mark(messages), add_generation_prompt)
+        marked = None if tools is None else self._literal.mark(tools)
+        rendered = self.render_chat(self._literal.mark(messages), add_generation_prompt, marked)
         ids: list[int] = []
         for text, is_literal in self._literal.split(rendered):
             tokenizer = self._without_special if is_literal else self._tokenizer

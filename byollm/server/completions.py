@@ -10,10 +10,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from byollm.engine import Output, SamplingParams, TokenLogprobs
+from byollm.engine.grammar import CompiledGrammar
 from byollm.server.answers import Choice, Usage, event
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
-from byollm.server.parameters import OpenAISampling, broken_rule
+from byollm.server.parameters import broken_rule
+from byollm.server.structured import ConstrainedSampling
 
 MOST_PROMPTS = 2048  # as OpenAI has it
 Prompts = str | list[str] | list[int] | list[list[int]]
@@ -45,7 +47,7 @@ def _are_token_ids(tokens: list[Any]) -> bool:
     return set(map(type, tokens)) <= {int} and (not tokens or min(tokens) >= 0)
 
 
-class CompletionRequest(OpenAISampling):
+class CompletionRequest(ConstrainedSampling):
     """The body of `POST /v1/completions`."""
 
     neutral: ClassVar = {"suffix": ("",)}
@@ -71,9 +73,9 @@ class CompletionRequest(OpenAISampling):
         prompts: list[str | list[int]] = self.prompt
         return prompts
 
-    def sampling_params(self) -> SamplingParams:
+    def sampling_params(self, grammar: CompiledGrammar | None) -> SamplingParams:
         """What the engine is asked for."""
-        return self.params(max(self.max_tokens, 1), self.n, self.logprobs)
+        return self.params(max(self.max_tokens, 1), self.n, self.logprobs, grammar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,20 @@ from pydantic import FailFast, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from byollm.server.chat import ChatFormat, ChatRequest, Conversation
+from byollm.server.chat import ChatRequest
+from byollm.server.chat_format import ChatFormat
 from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
 from byollm.server.errors import ApiError
 from byollm.server.generation import Generation, Job
+from byollm.server.messages import Conversation
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters, broken_rule, unsupported
 from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
 from byollm.server.reading import check_readable, score
 from byollm.server.replies import json_response
 from byollm.server.service import Service
+from byollm.server.structured import Constraint, compile_constraint
+from byollm.server.tools import Tools
 
 
 class TokenizeRequest(Parameters):
@@ -26,6 +30,7 @@ class TokenizeRequest(Parameters):
     model: str | None = None
     prompt: str | None = None
     messages: Conversation = Field(default_factory=list)
+    tools: Tools = []  # noqa: RUF012 (pydantic copies it)
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -81,9 +86,11 @@ class OpenAIRoutes:
         self._check_choices(1, asked.n, "n")
 
         async def prepare(model: Model) -> Job:
-            prompt = await encode_chat(model, asked.messages)
+            prompt = await encode_chat(model, asked.messages, asked.offered_tools)
             check_fits(len(prompt), asked.limit, model.max_context, "messages")
-            return Job([prompt], asked.sampling_params(), ChatFormat(asked, model.tokenizer))
+            constraint = asked.answer_constraint
+            params = asked.sampling_params(await compile_constraint(model, constraint))
+            return Job([prompt], params, ChatFormat(asked, model.tokenizer), grammar_from=_source(constraint))
 
         return Generation(self._service, prepare, asked.stream)
 
@@ -108,7 +115,9 @@ class OpenAIRoutes:
                     scores = None if asked.logprobs is None else await score(model, tokens, asked.logprobs)
                     echoes.append(Echo(text, tokens, scores))
             formatted = CompletionFormat(asked, model.tokenizer, echoes)
-            return Job(prompts, asked.sampling_params(), formatted, answers=asked.max_tokens > 0)
+            constraint = asked.constraint
+            params = asked.sampling_params(await compile_constraint(model, constraint))
+            return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint))
 
         return Generation(self._service, prepare, asked.stream)
 
@@ -142,7 +151,7 @@ class OpenAIRoutes:
         self._service.check_model(asked.model or self._service.model_name)
         model = self._service.model
         if asked.messages:
-            tokens = await encode_chat(model, asked.messages)
+            tokens = await encode_chat(model, asked.messages, asked.tools)
         else:
             tokens = await encode(model, asked.prompt or "")
         return json_response({"count": len(tokens), "max_model_len": model.max_context, "tokens": tokens})
@@ -161,3 +170,7 @@ class OpenAIRoutes:
             )
         # A thread: it may be a million of them.
         return json_response({"prompt": await asyncio.to_thread(tokenizer.decode, asked.tokens, False)})
+
+
+def _source(constraint: Constraint | None) -> str | None:
+    return None if constraint is None else constraint.param

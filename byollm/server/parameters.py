@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from byollm.engine import SamplingParams
+from byollm.engine.grammar import CompiledGrammar
 from byollm.engine.sampling_params import MAX_N, MAX_STOP_LENGTH, MAX_STOP_TOKEN_IDS
 from byollm.server.errors import ApiError, shorten
 
@@ -66,10 +67,11 @@ def refusal(fault: ErrorDetails) -> ApiError:
     if fault["type"] == "unsupported_parameter":
         return unsupported(path((*fault["loc"], fault["ctx"]["name"])))
     if fault["type"] == "broken_rule":
-        return ApiError(
-            400, fault["msg"], param=path((*fault["loc"], fault["ctx"]["name"])), code="invalid_value"
-        )
-    if fault["type"] == "missing":
+        param = path((*fault["loc"], fault["ctx"]["name"]))
+        return ApiError(400, fault["msg"], param=param, code="invalid_value")
+    if fault["type"] == "missing_there":
+        param = path((*fault["loc"], fault["ctx"]["name"]))
+    if fault["type"] in ("missing", "missing_there"):
         message, code = f"Missing required parameter: '{param}'.", "missing_required_parameter"
     elif fault["type"] == "extra_forbidden":
         message, code = f"Unknown parameter: '{shorten(param, LONGEST_VALUE)}'.", "unknown_parameter"
@@ -82,6 +84,11 @@ def refusal(fault: ErrorDetails) -> ApiError:
 def broken_rule(name: str, message: str) -> PydanticCustomError:
     """For validators: the parameter `name` does not agree with the others."""
     return PydanticCustomError("broken_rule", "{message}", {"name": name, "message": message})
+
+
+def missing(name: str) -> PydanticCustomError:
+    """For validators: the parameter `name` is required with these others."""
+    return PydanticCustomError("missing_there", "missing", {"name": name})
 
 
 def path(location: tuple[int | str, ...]) -> str:
@@ -152,7 +159,13 @@ class Sampling(Parameters):
     min_tokens: Annotated[int, Field(ge=0, lt=INT64)] = 0
     stream: bool = False
 
-    def params(self, max_tokens: int | None, n: int = 1, logprobs: int | None = None) -> SamplingParams:
+    def params(
+        self,
+        max_tokens: int | None,
+        n: int = 1,
+        logprobs: int | None = None,
+        grammar: CompiledGrammar | None = None,
+    ) -> SamplingParams:
         """What the engine is asked for."""
         return SamplingParams(
             max_tokens=max_tokens,
@@ -170,6 +183,7 @@ class Sampling(Parameters):
             stop_token_ids=tuple(self.stop_token_ids),
             ignore_eos=self.ignore_eos,
             logprobs=logprobs,
+            grammar=grammar,
             n=n,
         )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from byollm.server.chat import Message
 from byollm.server.errors import ApiError
+from byollm.server.messages import Message
 from byollm.server.model import Model
+from byollm.server.tool_prompt import spell_out_tools
+from byollm.server.tools import Tool
 from byollm.settings.errors import ByollmError
 
 if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is loaded
@@ -43,8 +46,10 @@ async def encode_prompt(model: Model, prompt: str | list[int]) -> list[int]:
     return [model.tokenizer.bos_id]
 
 
-async def encode_chat(model: Model, messages: list[Message]) -> list[int]:
+async def encode_chat(model: Model, messages: list[Message], tools: list[Tool]) -> list[int]:
     """Write a conversation in the model's own format, up to where the answer begins, and tokenise it.
+
+    A chat template that knows nothing of tools is told of them in words.
 
     Raises:
         ApiError: the conversation is certain to be longer than the model's context, or the model has no chat
@@ -54,8 +59,12 @@ async def encode_chat(model: Model, messages: list[Message]) -> list[int]:
         message = "This model has no chat template. Use /v1/completions, or a model tuned for chat."
         raise ApiError(400, message, param="messages", code="no_chat_template")
     written = [message.to_template() for message in messages]
-    text = "\n".join(message["content"] for message in written)
-    return await _run(partial(_encode_chat, model.tokenizer, text, written, model.max_context), len(text))
+    offered = [tool.model_dump(exclude_unset=True) for tool in tools]
+    if not model.tokenizer.knows_tools:
+        written, offered = spell_out_tools(written, offered), []
+    text = json.dumps([written, offered], ensure_ascii=False)
+    work = partial(_encode_chat, model.tokenizer, text, written, offered, model.max_context)
+    return await _run(work, len(text))
 
 
 async def _run(work: Callable[[], list[int]], size: int) -> list[int]:
@@ -68,11 +77,15 @@ def _encode(tokenizer: Tokenizer, text: str, max_context: int, param: str) -> li
 
 
 def _encode_chat(
-    tokenizer: Tokenizer, text: str, messages: list[dict[str, str]], max_context: int
+    tokenizer: Tokenizer,
+    text: str,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]],
+    max_context: int,
 ) -> list[int]:
     refuse_hopeless(tokenizer, text, max_context, "messages")
     try:
-        return tokenizer.apply_chat_template(messages)
+        return tokenizer.apply_chat_template(messages, tools=tools or None)
     except ByollmError as error:
         raise ApiError(400, str(error), param="messages", code="invalid_value") from None
 
