@@ -5,9 +5,10 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from byollm.engine.admission import Limits
 from byollm.engine.block_pool import BlockPool
@@ -21,24 +22,14 @@ from byollm.engine.request import Request
 from byollm.engine.sampler import Sample, sample
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.scheduler import Chunk, Scheduler
+from byollm.engine.speculation import Drafter
+from byollm.engine.step import Failure, Run, compute, failure_of, wipe
 from byollm.engine.text_stream import TextStream
 from byollm.engine.uniform import fold_index
 from byollm.modeling import Decoder, IncrementalDetokenizer, Tokenizer, load_decoder
 from byollm.settings.engine import EngineSettings
 
 logger = logging.getLogger(__name__)
-
-
-class Failure(NamedTuple):
-    """Why a request could not be computed, in words that may be shown to its caller.
-
-    Attributes:
-        reason: the words.
-        blames: the sampling parameter that is at fault; None for a fault of the engine.
-    """
-
-    reason: str
-    blames: str | None = None
 
 
 class Engine:
@@ -78,6 +69,8 @@ class Engine:
             settings.prefix_caching,
         )
         self.runner = ModelRunner(decoder, KVCache(config, blocks, weight.dtype, weight.device))
+        most = settings.speculative_tokens if settings.speculative == "auto" else 0
+        self._drafter = Drafter(most, settings.speculative_match)
         self._grammars = GrammarWorker()
         self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
         self._unfinished: dict[str, list[Request]] = {}
@@ -160,7 +153,7 @@ class Engine:
 
     def fail_running(self, error: Exception) -> list[Output]:
         """End every sequence that holds blocks with finish_reason "error"; those waiting stay."""
-        return [self._fail(request, _failure(error)) for request in list(self.scheduler.running)]
+        return [self._fail(request, failure_of(error)) for request in list(self.scheduler.running)]
 
     def has_unfinished(self) -> bool:
         """Whether a step has anything to do."""
@@ -172,9 +165,8 @@ class Engine:
         A request whose computation fails ends with finish_reason "error"; the others go on.
         """
         started = time.perf_counter()
-        chunks = self.scheduler.schedule()
-        results = self._run(chunks)
-        outputs = self._postprocess(chunks, results)
+        drafts = self._drafter.propose(self.scheduler.running)
+        outputs = self._postprocess(compute(self.runner, self.scheduler, self.scheduler.schedule(drafts)))
         self._steps_total += 1
         self._last_step_seconds = time.perf_counter() - started
         return outputs
@@ -194,6 +186,9 @@ class Engine:
             last_step_seconds=self._last_step_seconds,
             prefix_queries_total=self.scheduler.prefix_queries,
             prefix_hits_total=self.scheduler.prefix_hits,
+            drafts_total=self._drafter.drafts,
+            draft_tokens_total=self._drafter.drafted,
+            accepted_tokens_total=self._drafter.right,
         )
 
     def _text_stream(self, stops: tuple[str, ...]) -> TextStream:
@@ -202,46 +197,56 @@ class Engine:
         # The answer continues the prompt, so a space at its beginning is part of it.
         return TextStream(IncrementalDetokenizer(self.tokenizer, continues=True), stops)
 
-    def _run(self, chunks: Sequence[Chunk]) -> list[Sample | Failure | None]:
-        """Return for each chunk its sample, its failure, or None where it does not reach the last token.
+    def _postprocess(self, runs: Sequence[Run]) -> list[Output]:
+        outputs: dict[Request, Output] = {}
+        for run in runs:
+            if run.result is None:
+                run.chunk.request.computed = run.chunk.end
+            else:
+                outputs[run.chunk.request] = self._advance(run.chunk.request, run.result)
+        self._verify([(run.chunk, run.ahead) for run in runs if run.ahead is not None], outputs)
+        return list(outputs.values())
 
-        When a batch fails, its chunks are run one by one, so that only the guilty fail: running a chunk twice
-        is harmless, since it writes the same cache entries.
+    def _verify(self, drafted: Sequence[tuple[Chunk, Tensor]], outputs: dict[Request, Output]) -> None:
+        """Let each sequence go on for as long as the token chosen is the one that its draft assumed.
+
+        Each token is chosen from its logits, with its own random numbers, as if it had a step to itself; so
+        drafts change nothing but how many tokens a step yields. What fails here is left to the next step.
         """
-        if not chunks:
-            return []
-        try:
-            logits = self.runner.run(chunks)
-            samples = iter(sample(logits, [chunk.request for chunk in chunks if chunk.samples]))
-            return [
-                (next(samples) or _no_sample(chunk.request)) if chunk.samples else None for chunk in chunks
-            ]
-        except Exception as error:
-            if len(chunks) == 1:
-                logger.exception("request %s failed", chunks[0].request.request_id)
-                return [_failure(error)]
-            logger.exception("a batch of %d failed; running its requests one by one", len(chunks))
-            return [result for chunk in chunks for result in self._run([chunk])]
+        place, going = 0, drafted
+        while going := [
+            (chunk, ahead)
+            for chunk, ahead in going
+            if len(chunk.request.tokens) == chunk.start + 2 + place
+            and outputs[chunk.request].finish_reason is None
+            and chunk.draft[place : place + 1] == (chunk.request.tokens[-1],)
+        ]:
+            requests = [chunk.request for chunk, _ in going]
+            samples = sample(torch.stack([ahead[place] for _, ahead in going]), requests)
+            for request, chosen in zip(requests, samples, strict=True):
+                if chosen is not None:
+                    outputs[request].merge(self._advance(request, chosen))
+            place += 1
+        for chunk, ahead in drafted:
+            request, output = chunk.request, outputs[chunk.request]
+            right = max(0, len(output.token_ids) - 1)
+            self._drafter.learn(request, len(chunk.draft), right)
+            if output.finish_reason is None:
+                if not ahead[right:].sum().isfinite():  # nor is then what wrong guesses left in the cache
+                    wipe(self.runner, request)
+                self.scheduler.trim(request)
 
-    def _postprocess(
-        self, chunks: Sequence[Chunk], results: Sequence[Sample | Failure | None]
-    ) -> list[Output]:
-        outputs = []
-        for chunk, result in zip(chunks, results, strict=True):
-            request = chunk.request
-            if isinstance(result, Failure):
-                outputs.append(self._fail(request, result))
-                continue
-            request.computed = chunk.end
-            if result is None:
-                continue
-            self.scheduler.publish(request)
-            try:
-                outputs.append(self._accept(request, result))
-            except Exception as error:
-                logger.exception("request %s failed", request.request_id)
-                outputs.append(self._fail(request, _failure(error)))
-        return outputs
+    def _advance(self, request: Request, result: Sample | Failure) -> Output:
+        """Go on with a sequence whose known tokens are all computed."""
+        if isinstance(result, Failure):
+            return self._fail(request, result)
+        request.computed = len(request.tokens)
+        self.scheduler.publish(request)
+        try:
+            return self._accept(request, result)
+        except Exception as error:
+            logger.exception("request %s failed", request.request_id)
+            return self._fail(request, failure_of(error))
 
     def _accept(self, request: Request, result: Sample) -> Output:
         """Add a chosen token to its sequence, and end the sequence if that token does."""
@@ -293,17 +298,6 @@ class Engine:
         siblings.remove(request)
         if not siblings:
             del self._unfinished[request.request_id]
-
-
-def _no_sample(request: Request) -> Failure:
-    if request.grammar is not None and request.grammar.failure is not None:
-        return Failure(request.grammar.failure, "grammar")
-    return Failure("the model gave numbers that are not finite")
-
-
-def _failure(error: Exception) -> Failure:
-    # The exception's own words may name files of the server: they are for the log.
-    return Failure(f"the engine failed on this request ({type(error).__name__}); its log has the details")
 
 
 def _increment(request: Request, finish_reason: FinishReason | None = None) -> Output:

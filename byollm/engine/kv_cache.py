@@ -73,11 +73,12 @@ class KVCache:
         rows: Tensor = (first * self.kv_heads + self._heads) * BLOCK_SIZE + offset  # (tokens, kv_heads)
         return rows.flatten()
 
-    def clear(self, blocks: list[int]) -> None:
-        """Zero some blocks, so that non-finite numbers in them reach nobody."""
+    def clear(self, blocks: list[int], start: int = 0) -> None:
+        """Zero some blocks, the first from token `start` on, so that non-finite numbers reach nobody."""
         for layer in self.layers:
-            layer.keys[blocks] = 0
-            layer.values[blocks] = 0
+            for own in (layer.keys, layer.values):
+                own[blocks[:1], :, start:] = 0
+                own[blocks[1:]] = 0
 
 
 def bytes_per_block(config: DecoderConfig, dtype: torch.dtype) -> int:

@@ -26,7 +26,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute the chunks into the cache and return float32 logits (sampling chunks, vocab), in order.
+        """Compute the chunks into the cache and return float32 logits (rows of all chunks, vocab), in order.
 
         Running a chunk again gives the same entries in the same places, so a step that failed may be
         repeated.
@@ -39,14 +39,14 @@ class ModelRunner:
         )
         tokens: list[int] = []
         positions: list[int] = []
-        last_rows = [0] * len(chunks)
+        ends = [0] * len(chunks)
         for i in order:
             start, end = chunks[i].start, chunks[i].end
-            tokens += chunks[i].request.tokens[start:end]
+            tokens += chunks[i].tokens
             positions += range(start, end)
-            last_rows[i] = len(tokens) - 1
+            ends[i] = len(tokens)
         attend = PagedAttention(self.cache, [spans[i] for i in order], self._windows)
         flat = torch.tensor([tokens, positions], device=device)  # (2, tokens)
         hidden = self.decoder(flat[0], flat[1], attend)  # (tokens, hidden)
-        rows = [row for row, chunk in zip(last_rows, chunks, strict=True) if chunk.samples]
+        rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
         return self.decoder.logits(hidden[torch.tensor(rows, dtype=torch.long, device=device)]).float()

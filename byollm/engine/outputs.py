@@ -85,6 +85,9 @@ class EngineStats:
         last_step_seconds: wall time of the last step.
         prefix_queries_total: tokens of the sequences admitted.
         prefix_hits_total: those of them whose keys and values were found in the cache.
+        drafts_total: drafts that were verified.
+        draft_tokens_total: tokens guessed in them.
+        accepted_tokens_total: tokens guessed right.
     """
 
     running: int
@@ -98,3 +101,6 @@ class EngineStats:
     last_step_seconds: float
     prefix_queries_total: int
     prefix_hits_total: int
+    drafts_total: int
+    draft_tokens_total: int
+    accepted_tokens_total: int

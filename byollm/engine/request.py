@@ -8,6 +8,7 @@ from byollm.engine.text_stream import TextStream
 
 if TYPE_CHECKING:
     from byollm.engine.grammar_state import GrammarState
+    from byollm.engine.speculation import History
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +36,7 @@ class Request:
         keys: of the first full blocks, as far as they were needed.
         published: how many of `blocks` can be found by their keys.
         cached: how many tokens were found in the cache when the sequence was first admitted; None before.
+        history: what drafts are made from; None before the first.
     """
 
     request_id: str
@@ -54,6 +56,7 @@ class Request:
     keys: list[bytes] = field(default_factory=list)
     published: int = 0
     cached: int | None = None
+    history: "History | None" = None
 
     @property
     def completion_tokens(self) -> int:

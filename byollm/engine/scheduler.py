@@ -1,6 +1,7 @@
 """Which tokens of which sequences the next step computes. Knows nothing of tensors."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from byollm.engine.block_pool import BlockPool
@@ -9,16 +10,34 @@ from byollm.engine.request import Request
 
 
 class Chunk(NamedTuple):
-    """Tokens `start` to `end` of a sequence, to be computed in one step."""
+    """Tokens `start` to `end` of a sequence, to be computed in one step.
+
+    Attributes:
+        request: the sequence.
+        start: position of the first token.
+        end: position after the last.
+        draft: the last of the tokens, where they are not known but only guessed.
+    """
 
     request: Request
     start: int
     end: int
+    draft: tuple[int, ...] = ()
 
     @property
     def samples(self) -> bool:
         """Whether the chunk reaches the last known token, so that the next one can be chosen."""
-        return self.end == len(self.request.tokens)
+        return self.end - len(self.draft) == len(self.request.tokens)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens to compute, those guessed included."""
+        return [*self.request.tokens[self.start : self.end], *self.draft]
+
+    @property
+    def rows(self) -> int:
+        """After how many of the tokens, the last ones, logits are wanted."""
+        return 1 + len(self.draft) if self.samples else 0
 
 
 class Scheduler:
@@ -35,6 +54,8 @@ class Scheduler:
     Full blocks that a finished forward pass has filled are published. A sequence that begins with the same
     tokens holds them too instead of computing them, and one that would compute the same block in the same
     step as another waits for the next. The last known token is always computed, for the logits after it.
+
+    Drafts get what blocks and budget the decoding sequences leave; nobody is preempted for one.
 
     Args:
         pool: the cache blocks.
@@ -85,11 +106,19 @@ class Scheduler:
                 self.pool.publish(request.blocks[index], keys[index])
             request.published = full
 
-    def schedule(self) -> list[Chunk]:
-        """Return the chunks of the next step, decoding ones first; blocks for all of them are allocated."""
+    def schedule(self, drafts: Mapping[Request, list[int]] | None = None) -> list[Chunk]:
+        """Return the chunks of the next step, decoding ones first; blocks for all of them are allocated.
+
+        Args:
+            drafts: guesses of what some of the decoding sequences go on with.
+        """
         preemptions = self.preemptions
         chunks = self._decodes()
         budget = self.max_batch_tokens - len(chunks)
+        if drafts:
+            for index, chunk in enumerate(chunks):
+                chunks[index] = self._extend(chunk, drafts.get(chunk.request, [])[:budget])
+                budget -= len(chunks[index].draft)
         for request in self.running:
             if budget > 0 and request.remaining > 1:
                 budget -= self._take(request, budget, chunks)
@@ -121,6 +150,22 @@ class Scheduler:
         if missing > 0:
             request.blocks += self.pool.allocate(missing)
         return True
+
+    def _extend(self, chunk: Chunk, draft: list[int]) -> Chunk:
+        """Let a draft follow a decoding sequence, as much of it as there are blocks for."""
+        request, size = chunk.request, self.pool.block_size
+        draft = draft[: (len(request.blocks) + self.pool.num_free) * size - chunk.end]
+        end = chunk.end + len(draft)
+        missing = self.pool.blocks_for(end) - len(request.blocks)
+        if missing > 0:
+            request.blocks += self.pool.allocate(missing)
+        return Chunk(request, chunk.start, end, tuple(draft))
+
+    def trim(self, request: Request) -> None:
+        """Give back the blocks that only tokens guessed wrong needed."""
+        used = self.pool.blocks_for(len(request.tokens))
+        self.pool.free(request.blocks[used:])
+        del request.blocks[used:]
 
     def _admit(self, budget: int, chunks: list[Chunk]) -> None:
         while self.waiting and budget > 0 and len(self.running) < self.max_running:

@@ -143,6 +143,9 @@ class EngineCollector(Collector):
             ("generation_tokens", "Tokens generated.", stats.generation_tokens_total),
             ("prefix_cache_queries", "Tokens looked up in the prefix cache.", stats.prefix_queries_total),
             ("prefix_cache_hits", "Tokens found in the prefix cache.", stats.prefix_hits_total),
+            ("spec_decode_num_drafts", "Drafts of how an answer goes on.", stats.drafts_total),
+            ("spec_decode_num_draft_tokens", "Tokens guessed in drafts.", stats.draft_tokens_total),
+            ("spec_decode_num_accepted_tokens", "Tokens guessed right.", stats.accepted_tokens_total),
             ("engine_steps", "Steps the engine ran.", stats.steps_total),
         ]
         for name, what, value in gauges:

@@ -40,6 +40,16 @@ class EngineSettings(Section):
     prefix_caching: bool = True
     """Whether prompts that begin alike share the cache of what they have in common, later ones included."""
 
+    speculative: Literal["auto", "off"] = "auto"
+    """Guess how an answer goes on from what stands before, and check several tokens in one step: the same
+    answers, sooner where they quote or repeat. `auto` guesses only where that is likely to pay."""
+
+    speculative_tokens: Annotated[int, Field(ge=1, le=64)] = 8
+    """Most tokens guessed at a time."""
+
+    speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
+    """How many last tokens must have occurred before for what followed them to be a guess."""
+
     stall_seconds: Annotated[float, Field(gt=0)] = 10.0
     """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""
 

@@ -15,6 +15,7 @@ TORCH_FREE = (
     "request",
     "sampling_params",
     "scheduler",
+    "speculation",
     "text_stream",
     "uniform",
 )

@@ -1,7 +1,7 @@
 """The scheduler under arbitrary sequences of arrivals, steps, endings, failures and aborts.
 
 Beside it runs a model of the cache: what was last written to each slot. A sequence may count as computed only
-what the cache really holds for it, whoever wrote it.
+what the cache really holds for it, whoever wrote it and whatever was guessed in between.
 """
 
 import hypothesis.strategies as st
@@ -24,10 +24,10 @@ from tests.engine.support import make_request
 SIZE = 4
 
 
-def contents(request: Request) -> list[object]:
+def contents(request: Request, draft: tuple[int, ...] = ()) -> list[object]:
     """What each slot of a sequence has to hold: it depends on the salt and on all tokens up to its own."""
     slots: list[object] = []
-    for token in request.tokens:
+    for token in (*request.tokens, *draft):
         slots.append(hash((slots[-1] if slots else request.salt, token)))
     return slots
 
@@ -83,13 +83,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.pool.num_free == free + len(own)
         assert freed is None or set(freed) == own
 
-    @rule(fails=st.integers(0, 30))
-    def step(self, fails: int = 30) -> None:
+    @rule(fails=st.integers(0, 30), drafts=st.lists(st.lists(st.integers(0, 1), max_size=9), max_size=4))
+    def step(self, fails: int = 30, drafts: list[list[int]] | None = None) -> None:
+        """All answers are 0, so a draft is right up to its first 1."""
         oldest = self.arrived[0] if self.arrived else None
         before = (oldest.computed, len(oldest.tokens)) if oldest else None
         running = list(self.scheduler.running)
-        chunks = self.scheduler.schedule()
-        self.scheduler.check_invariants()
+        decoding = [request for request in running if request.remaining == 1]
+        chunks = self.scheduler.schedule(
+            {
+                request: draft[: request.max_tokens - request.completion_tokens - 1]
+                for request, draft in zip(decoding, drafts or [], strict=False)
+            }
+        )
+        self.scheduler.pool.check_invariants([request.blocks for request in self.scheduler.running])
         preempted = [request for request in running if request not in self.scheduler.running]
         assert preempted == running[len(running) - len(preempted) :]  # the youngest
         assert sum(chunk.end - chunk.start for chunk in chunks) <= self.scheduler.max_batch_tokens
@@ -108,7 +115,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         request = chunk.request
         assert chunk.start == request.computed < chunk.end
         assert len(request.blocks) * SIZE >= chunk.end
-        expected = contents(request)
+        expected = contents(request, chunk.draft)
+        assert len(expected) == chunk.end or not chunk.samples
         written = set(range(chunk.start // SIZE, -(-chunk.end // SIZE)))
         for other in self.scheduler.running:  # nobody writes to what another holds
             assert other is request or not {request.blocks[index] for index in written} & set(other.blocks)
@@ -123,12 +131,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             self._end(request, self.scheduler.discard)
             assert not set(self.scheduler.pool.find(keys)) & set(blocks)
             return
-        request.computed = chunk.end
-        if chunk.samples:
+        if not chunk.samples:
+            request.computed = chunk.end
+            return
+        for guess in (*chunk.draft, None):
+            request.computed = len(request.tokens)
             self.scheduler.publish(request)
             request.append(0)
             if request.completion_tokens == request.max_tokens:
                 self._end(request, self.scheduler.remove)
+                return
+            if guess != 0:
+                break
+        self.scheduler.trim(request)
 
     @precondition(lambda self: getattr(self, "arrived", None))
     @rule()
