@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,6 +25,12 @@ lint: $(VENV)/dev ## ruff and mypy
 
 bench: $(VENV)/dev ## our engine beside transformers, on this machine
 	$(BIN)/python -m bench.engine
+
+bench-serve: $(VENV)/dev ## our engine beside every peer that is installed
+	$(BIN)/python -m bench.serve
+
+bench-peers: ## install the peers, each in an environment of its own (some GB; llama.cpp is compiled)
+	./scripts/bench_peers
 
 model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
 	$(BIN)/python scripts/make_model.py

@@ -1,0 +1,1 @@
+"""Our engine beside every peer that is installed: `python -m bench.serve`."""
