@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import byollm
 from byollm.server.chat import ChatRequest
 from byollm.server.completions import CompletionRequest
+from byollm.server.embeddings import EmbeddingRequest
 from byollm.server.errors import ApiError, internal_error
 from byollm.server.generate import GenerateRequest
 from byollm.server.hosts import LoopbackOnly, is_loopback
@@ -61,14 +62,15 @@ def create_app(service: Service) -> FastAPI:
 def add_routes(app: FastAPI, service: Service) -> None:
     """Put the routes into the application."""
     ours, plain = OpenAIRoutes(service), PlainRoutes(service)
-    posts: list[tuple[str, Handler, type[Parameters] | None]] = [
-        ("/v1/chat/completions", ours.chat_completions, ChatRequest),
-        ("/v1/completions", ours.completions, CompletionRequest),
-        ("/invocations", ours.invocations, None),
-        ("/tokenize", ours.tokenize, TokenizeRequest),
-        ("/detokenize", ours.detokenize, DetokenizeRequest),
-        ("/generate", plain.generate, GenerateRequest),
-        ("/predict", plain.generate, GenerateRequest),
+    posts: list[tuple[str, Handler, tuple[type[Parameters], ...]]] = [
+        ("/v1/chat/completions", ours.chat_completions, (ChatRequest,)),
+        ("/v1/completions", ours.completions, (CompletionRequest,)),
+        ("/v1/embeddings", ours.embeddings, (EmbeddingRequest,)),
+        ("/invocations", ours.invocations, (ChatRequest, CompletionRequest, EmbeddingRequest)),
+        ("/tokenize", ours.tokenize, (TokenizeRequest,)),
+        ("/detokenize", ours.detokenize, (DetokenizeRequest,)),
+        ("/generate", plain.generate, (GenerateRequest,)),
+        ("/predict", plain.generate, (GenerateRequest,)),
     ]
     gets: list[tuple[str, Handler]] = [
         ("/v1/models", ours.models),
@@ -82,7 +84,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         app.add_api_route(path, handler, methods=["POST"], response_class=Response)
     for path, handler in gets:
         app.add_api_route(path, handler, methods=["GET"], response_class=Response)
-    describe_bodies(app, {path: body for path, _, body in posts if body is not None})
+    describe_bodies(app, {path: bodies for path, _, bodies in posts}, service.model_name)
 
 
 async def answer_error(request: Request, error: Exception) -> Response:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from byollm.engine import Output, SamplingParams, TokenLogprobs
 from byollm.engine.grammar import CompiledGrammar
@@ -16,35 +15,7 @@ from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
 from byollm.server.parameters import broken_rule
 from byollm.server.structured import ConstrainedSampling
-
-MOST_PROMPTS = 2048  # as OpenAI has it
-Prompts = str | list[str] | list[int] | list[list[int]]
-
-
-def _prompts(prompt: Any) -> list[str | list[int]]:
-    """Every form of prompt as a list of texts or token lists, checked as fast as millions of ids need."""
-    if isinstance(prompt, str):
-        return [prompt]
-    if isinstance(prompt, list) and prompt:
-        kinds = set(map(type, prompt))
-        if kinds <= {str, list} and len(prompt) > MOST_PROMPTS:
-            raise PydanticCustomError(
-                "too_long", "There should be at most {most} prompts", {"most": MOST_PROMPTS}
-            )
-        if kinds == {str}:
-            return prompt
-        if _are_token_ids(prompt):
-            return [prompt]
-        if kinds == {list} and all(_are_token_ids(tokens) for tokens in prompt):
-            return prompt
-    raise PydanticCustomError(
-        "prompt_type",
-        "Input should be a string, a list of strings, a list of token ids or a list of such lists",
-    )
-
-
-def _are_token_ids(tokens: list[Any]) -> bool:
-    return set(map(type, tokens)) <= {int} and (not tokens or min(tokens) >= 0)
+from byollm.server.text_inputs import TextInputs
 
 
 class CompletionRequest(ConstrainedSampling):
@@ -52,8 +23,7 @@ class CompletionRequest(ConstrainedSampling):
 
     neutral: ClassVar = {"suffix": ("",)}
 
-    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=Prompts)]
-    """Afterwards a list of texts or lists of token ids: `prompts`."""
+    prompt: TextInputs
     max_tokens: Annotated[int, Field(ge=0)] = 16
     echo: bool = False
     best_of: Annotated[int, Field(ge=1)] | None = None

@@ -59,7 +59,37 @@ class Job:
         return len(self.prompts) * self.params.n
 
 
-class Generation(Response):
+class EngineResponse(Response):
+    """A response whose body the engine has yet to make.
+
+    Args:
+        service: admits the request and lends the engine.
+    """
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Work and send, as an ASGI application."""
+        try:
+            with self._service.admission() as model:
+                arrival = scope["state"]["arrival"]
+                await unless_disconnected(receive, self._answer(model, send, arrival))
+        except ClientGoneError:
+            self._service.metrics.failed("disconnected")
+
+    async def _answer(self, model: Model, send: Send, arrival: float) -> None:
+        """Do the work and send the answer."""
+        raise NotImplementedError
+
+    def _failed(self, error: Exception) -> ApiError:
+        told = tell(error)
+        self._service.metrics.failed(FAILURES.get(told.code or "", "refused"))
+        return told
+
+
+class Generation(EngineResponse):
     """The response that generates as it is sent.
 
     Args:
@@ -69,20 +99,15 @@ class Generation(Response):
     """
 
     def __init__(self, service: Service, prepare: Callable[[Model], Awaitable[Job]], stream: bool) -> None:
-        super().__init__()
-        self._service = service
+        super().__init__(service)
         self._prepare = prepare
         self._stream = stream
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate and send, as an ASGI application."""
-        try:
-            with self._service.admission() as model:
-                arrival = scope["state"]["arrival"]
-                answer = self._answer_as_stream if self._stream else self._answer_whole
-                await unless_disconnected(receive, answer(model, send, arrival))
-        except ClientGoneError:
-            self._service.metrics.failed("disconnected")
+    async def _answer(self, model: Model, send: Send, arrival: float) -> None:
+        if self._stream:
+            await self._answer_as_stream(model, send, arrival)
+        else:
+            await self._answer_whole(model, send, arrival)
 
     async def _answer_whole(self, model: Model, send: Send, arrival: float) -> None:
         choices: list[Choice] = []
@@ -157,11 +182,6 @@ class Generation(Response):
         usage = Usage(sum(map(len, job.prompts)), sum(completion_tokens))
         timer.end(usage.prompt_tokens, usage.completion_tokens)
         return usage
-
-    def _failed(self, error: Exception) -> ApiError:
-        told = tell(error)
-        self._service.metrics.failed(FAILURES.get(told.code or "", "refused"))
-        return told
 
 
 def cut_off(output: Output, job: Job) -> ApiError:

@@ -11,11 +11,12 @@ from starlette.responses import Response
 from byollm.server.chat import ChatRequest
 from byollm.server.chat_format import ChatFormat
 from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
+from byollm.server.embeddings import EmbeddingRequest, EmbeddingResponse
 from byollm.server.errors import ApiError
 from byollm.server.generation import Generation, Job
 from byollm.server.messages import Conversation
 from byollm.server.model import Model
-from byollm.server.parameters import Parameters, broken_rule, unsupported
+from byollm.server.parameters import Parameters, broken_rule
 from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
 from byollm.server.reading import check_readable, score
 from byollm.server.replies import json_response
@@ -65,20 +66,29 @@ class OpenAIRoutes:
         return self._complete(await self._service.bodies.read(request))
 
     async def invocations(self, request: Request) -> Response:
-        """SageMaker's one route: a chat body has `messages`, a completion body `prompt`."""
+        """SageMaker's one route: a chat has `messages`, a completion `prompt`, embeddings `input`."""
         body = {"model": self._service.model_name} | await self._service.bodies.read(request)
         kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
         if len(kinds) != 1:
             raise ApiError(
                 400,
-                "Give exactly one of 'messages' (a chat) and 'prompt' (a text to complete)"
+                "Give exactly one of 'messages' (a chat), 'prompt' (a completion) and 'input' (embeddings)"
                 + (f", not {' and '.join(map(repr, kinds))} together." if kinds else "."),
                 param=kinds[-1] if kinds else "messages",
                 code="invalid_value" if kinds else "missing_required_parameter",
             )
         if kinds == ["input"]:
-            raise unsupported("input", "It asks for embeddings, which this server does not support yet.")
+            return self._embed(body)
         return self._chat(body) if kinds == ["messages"] else self._complete(body)
+
+    async def embeddings(self, request: Request) -> Response:
+        """OpenAI's embeddings."""
+        return self._embed(await self._service.bodies.read(request))
+
+    def _embed(self, body: Mapping[str, Any]) -> Response:
+        asked = EmbeddingRequest.parse(body)
+        self._service.check_model(asked.model)
+        return EmbeddingResponse(self._service, asked)
 
     def _chat(self, body: Mapping[str, Any]) -> Response:
         asked = ChatRequest.parse(body)

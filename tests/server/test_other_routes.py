@@ -47,7 +47,6 @@ def test_invocations_take_a_chat_or_a_text(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "param", "code", "word"),
     [
-        ({"input": "embed me"}, "input", "unsupported_parameter", "embeddings"),
         ({}, "messages", "missing_required_parameter", "prompt"),
         (CHAT | TEXT, "prompt", "invalid_value", "messages"),
         (CHAT | {"inputs": "x"}, "inputs", "unknown_parameter", "inputs"),

@@ -187,7 +187,7 @@ def test_a_body_may_be_sent_without_saying_that_it_is_json(http: httpx.Client) -
 
 
 def test_unknown_routes_and_wrong_methods_have_the_same_shape(http: httpx.Client) -> None:
-    for path in ("/", "/v1", "/v1/embeddings", "/v1/chat/completions/", "/docs", "/" + "x" * 5000, "/%00"):
+    for path in ("/", "/v1", "/v1/audio/speech", "/v1/chat/completions/", "/docs", "/" + "x" * 5000, "/%00"):
         assert refused(http.get(path), 404)["code"] == "unknown_url"
     for method, path, allowed in (
         ("GET", "/v1/chat/completions", "POST"),

@@ -1,0 +1,93 @@
+"""OpenAI's embeddings: the mean of a text's final hidden states, scaled to length 1."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import Field
+from starlette.types import Send
+
+from byollm.server.errors import ApiError
+from byollm.server.generation import EngineResponse
+from byollm.server.model import Model
+from byollm.server.parameters import Parameters
+from byollm.server.prompts import check_fits, encode
+from byollm.server.reading import check_readable, embed
+from byollm.server.service import Service
+from byollm.server.streams import send_json
+from byollm.server.text_inputs import TextInputs
+
+MOST_TOKENS = 300_000  # of all inputs together, as OpenAI has it
+
+
+class EmbeddingRequest(Parameters):
+    """The body of `POST /v1/embeddings`."""
+
+    model: Annotated[str, Field(min_length=1)]
+    input: TextInputs
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: str = ""
+    """Accepted; it changes nothing."""
+
+
+class EmbeddingResponse(EngineResponse):
+    """The response that embeds as it is sent.
+
+    Args:
+        service: admits the request and lends the engine.
+        request: what to embed.
+    """
+
+    def __init__(self, service: Service, request: EmbeddingRequest) -> None:
+        super().__init__(service)
+        self._request = request
+
+    async def _answer(self, model: Model, send: Send, arrival: float) -> None:
+        try:
+            async with self._service.deadline(arrival, self._service.settings.request_timeout_s):
+                texts = await self._texts(model)
+                vectors = await embed(model, texts)
+                body = await asyncio.to_thread(self._body, vectors, sum(map(len, texts)))
+        except Exception as error:
+            raise self._failed(error) from None
+        await send_json(send, body)
+
+    async def _texts(self, model: Model) -> list[list[int]]:
+        """Tokenise and check the inputs."""
+        hidden = model.config.hidden_size
+        if self._request.dimensions not in (None, hidden):
+            message = f"This model does not support specifying dimensions: its embeddings have {hidden}."
+            raise ApiError(400, message, param="dimensions", code="invalid_value")
+        texts: list[list[int]] = []
+        for given in self._request.input:
+            tokens = given if isinstance(given, list) else await encode(model, given, "input")
+            check_fits(len(tokens), 0, model.max_context, "input")
+            check_readable(model, tokens, "input")
+            texts.append(tokens)
+        if (total := sum(map(len, texts))) > MOST_TOKENS:
+            message = f"The inputs have {total} tokens, and at most {MOST_TOKENS} are taken at a time."
+            raise ApiError(400, message, param="input", code="invalid_value")
+        return texts
+
+    def _body(self, vectors: Sequence[bytes], tokens: int) -> bytes:
+        data = [
+            {"object": "embedding", "index": index, "embedding": self._write(vector)}
+            for index, vector in enumerate(vectors)
+        ]
+        answer = {
+            "object": "list",
+            "data": data,
+            "model": self._request.model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _write(self, vector: bytes) -> Any:
+        import numpy as np
+
+        if self._request.encoding_format == "base64":
+            return base64.b64encode(vector).decode()
+        return np.frombuffer(vector, dtype="<f4")
