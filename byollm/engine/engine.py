@@ -15,10 +15,10 @@ from byollm.engine.block_pool import BlockPool
 from byollm.engine.device import choose_device, choose_dtype
 from byollm.engine.errors import AdmissionError
 from byollm.engine.grammar_state import GrammarState, GrammarWorker
-from byollm.engine.kv_cache import BLOCK_SIZE, KVCache, choose_num_blocks
-from byollm.engine.model_runner import ModelRunner
+from byollm.engine.kv_cache import BLOCK_SIZE, choose_num_blocks
 from byollm.engine.outputs import EngineStats, FinishReason, Output
 from byollm.engine.request import Request
+from byollm.engine.runner import make_runner
 from byollm.engine.sampler import Sample, sample
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.scheduler import Chunk, Scheduler
@@ -68,7 +68,7 @@ class Engine:
             settings.max_batch_tokens,
             settings.prefix_caching,
         )
-        self.runner = ModelRunner(decoder, KVCache(config, blocks, weight.dtype, weight.device))
+        self.runner = make_runner(decoder, blocks, settings)
         most = settings.speculative_tokens if settings.speculative == "auto" else 0
         self._drafter = Drafter(most, settings.speculative_match)
         self._grammars = GrammarWorker()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from byollm.engine.kv_cache import BLOCK_SIZE
-from byollm.engine.model_runner import ModelRunner
 from byollm.engine.request import Request
+from byollm.engine.runner import Runner
 from byollm.engine.sampler import Sample, sample
 from byollm.engine.scheduler import Chunk, Scheduler
 
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     ahead: Tensor | None = None
 
 
-def compute(runner: ModelRunner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> list[Run]:
+def compute(runner: Runner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> list[Run]:
     """Compute chunks, and choose the token after each that reaches its sequence's last known one.
 
     When a batch fails, its chunks are run one by one, so that only the guilty fail, and without drafts, which
@@ -78,7 +78,7 @@ def compute(runner: ModelRunner, scheduler: Scheduler, chunks: Sequence[Chunk]) 
         return [run for chunk in alone for run in compute(runner, scheduler, [chunk])]
 
 
-def _without_draft(runner: ModelRunner, scheduler: Scheduler, chunk: Chunk) -> Chunk:
+def _without_draft(runner: Runner, scheduler: Scheduler, chunk: Chunk) -> Chunk:
     if not chunk.draft:
         return chunk
     wipe(runner, chunk.request)
@@ -86,7 +86,7 @@ def _without_draft(runner: ModelRunner, scheduler: Scheduler, chunk: Chunk) -> C
     return chunk._replace(end=chunk.end - len(chunk.draft), draft=())
 
 
-def wipe(runner: ModelRunner, request: Request) -> None:
+def wipe(runner: Runner, request: Request) -> None:
     """Zero what the cache holds after the computed tokens of a sequence."""
     block, start = divmod(request.computed, BLOCK_SIZE)
     runner.cache.clear(request.blocks[block:], start)

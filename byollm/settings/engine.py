@@ -16,8 +16,16 @@ class EngineSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of weights and cache; `auto`: bfloat16 where the device multiplies it natively, else float32."""
 
+    quantization: Literal["int8", "int4"] | None = None
+    """Round the weights to 8 or 4 bits when they are loaded, with a scale for every 32 of them: less memory
+    to read, so faster on a CPU, above all for one request at a time; answers change a little."""
+
+    kernels: Literal["auto", "native", "torch"] = "auto"
+    """What computes on a CPU: the compiled kernels, or torch, which runs everywhere with the same tokens.
+    `auto` takes the compiled ones where they were built; `native` refuses to start without them."""
+
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of one matrix product; unset leaves torch's own choice."""
+    """CPU threads that compute together; unset leaves torch's own choice."""
 
     max_context: Annotated[int, Field(ge=2)] | None = None
     """Most tokens of a sequence, prompt and answer together; unset: as many as the model has positions."""

@@ -68,8 +68,8 @@ def orthogonalise(updates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 
     Newton-Schulz: X <- a X + b (X X^T) X + c (X X^T)^2 X. Each round multiplies X from the left by a
     polynomial P of G = X X^T. These all commute, so G <- P G P needs small square products only, and the
-    product of all P is applied once at the end. In bfloat16, G would lose the small singular values: there the
-    iteration runs on X itself.
+    product of all P is applied once at the end. In bfloat16, G would lose the small singular values: there
+    the iteration runs on X itself.
     """
     a, b, c = COEFFICIENTS
     x = updates.to(dtype)

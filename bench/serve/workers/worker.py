@@ -1,8 +1,8 @@
 """What every contender's process does: read requests for work from stdin, answer with times on stdout.
 
-A line of stdin is `{"prompts": [[token, ...], ...], "tokens": N}`. The answer is a line that begins with REPLY
-and holds when the prompts were given in, when each of the N tokens of each came out (seconds of a clock of its
-own), and the most memory that the process has held. What a library prints is passed over.
+A line of stdin is `{"prompts": [[token, ...], ...], "tokens": N}`. The answer is a line that begins with
+REPLY and holds when the prompts were given in, when each of the N tokens of each came out (seconds of a clock
+of its own), and the most memory that the process has held. What a library prints is passed over.
 """
 
 import json

@@ -1,0 +1,197 @@
+"""Runs the chunks of one step through the C++ kernels, the fast path on a CPU."""
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from byollm.engine.kv_cache import BLOCK_SIZE
+from byollm.engine.scheduler import Chunk
+from byollm.kernels.cpu import Batch, KernelError, Precision, Shape
+from byollm.kernels.cpu.library import PARTS, check
+from byollm.modeling import Decoder
+from byollm.modeling.layers import DecoderLayer, Norm
+
+PADDING = 16  # channels to which a value's row is filled up
+
+
+class LayerPages(NamedTuple):
+    """Keys and values of one layer."""
+
+    keys: Tensor  # (blocks, kv_heads, head_dim, 16)
+    values: Tensor  # (blocks, kv_heads, 16, head_dim padded)
+
+
+class NativeCache:
+    """The paged cache as the kernels want it.
+
+    The tokens of a block lie side by side in its keys, so that one load brings sixteen of them to meet one
+    channel of a query.
+    """
+
+    def __init__(self, decoder: Decoder, num_blocks: int, dtype: torch.dtype) -> None:
+        config = decoder.config
+        padded = -(-config.head_dim // PADDING) * PADDING
+        keys = (num_blocks, config.kv_heads, config.head_dim, BLOCK_SIZE)
+        values = (num_blocks, config.kv_heads, BLOCK_SIZE, padded)
+        # Zeros, not empty: unwritten slots are multiplied by zero, which only finite numbers survive.
+        self.layers = [
+            LayerPages(torch.zeros(keys, dtype=dtype), torch.zeros(values, dtype=dtype))
+            for _ in range(config.layers)
+        ]
+        self.device = torch.device("cpu")
+
+    def clear(self, blocks: list[int], start: int = 0) -> None:
+        """Zero some blocks, the first from token `start` on, so that non-finite numbers reach nobody."""
+        for keys, values in self.layers:
+            keys[blocks[:1], :, :, start:] = 0
+            values[blocks[:1], :, start:] = 0
+            keys[blocks[1:]] = 0
+            values[blocks[1:]] = 0
+
+
+class NativeRunner:
+    """One forward pass a step, like `ModelRunner`, in the library that `load_library` gave.
+
+    Args:
+        library: the compiled kernels.
+        decoder: the model on the CPU; its embeddings are read where they are, its other weights are packed.
+        num_blocks: size of the cache.
+        precision: of the packed weights.
+        threads: how many compute together.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, decoder: Decoder, num_blocks: int, precision: Precision, threads: int
+    ) -> None:
+        self.decoder = decoder.eval()
+        self._library = library
+        half = decoder.embed_tokens.weight.dtype == torch.bfloat16
+        self.cache = NativeCache(decoder, num_blocks, torch.bfloat16 if half else torch.float32)
+        self._model = library.byollm_new(ctypes.byref(_shape(decoder, half)), threads)
+        if not self._model:
+            raise KernelError(f"the CPU kernels could not start: {library.byollm_failure().decode()}")
+        self._pack(decoder, precision)
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self._library.byollm_free(self._model)
+
+    def run(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
+        requests = [chunk.request for chunk in chunks]
+        ids = [token for chunk in chunks for token in chunk.tokens]
+        positions = [position for c in chunks for position in range(c.start, c.end)]
+        ends = list(accumulate(c.end - c.start for c in chunks))
+        tables = [block for request in requests for block in request.blocks]
+        first_ids = [0, *accumulate(len(request.blocks) for request in requests)]
+        rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
+        scores = torch.empty(len(rows), self.decoder.config.vocab_size)
+        arrays = [np.array(x, dtype=np.int32) for x in (ids, positions, [0, *ends], tables, first_ids, rows)]
+        at = [array.ctypes.data for array in arrays]
+        batch = Batch(
+            tokens=len(ids),
+            ids=at[0],
+            positions=at[1],
+            spans=len(chunks),
+            first_rows=at[2],
+            tables=at[3],
+            first_ids=at[4],
+            outputs=len(rows),
+            output_rows=at[5],
+            scores=scores.data_ptr(),
+        )
+        check(self._library, self._library.byollm_forward(self._model, ctypes.byref(batch)))
+        return scores
+
+    def profile(self) -> dict[str, float]:
+        """Return the seconds spent so far in each part of all steps."""
+        seconds = (ctypes.c_double * len(PARTS))()
+        self._library.byollm_profile(self._model, ctypes.byref(seconds))
+        return dict(zip(PARTS, seconds, strict=True))
+
+    def _pack(self, decoder: Decoder, precision: Precision) -> None:
+        config = decoder.config
+        for number, layer in enumerate(cast(Iterable[DecoderLayer], decoder.layers)):
+            attention, mlp = layer.self_attn, layer.mlp
+            self._linear(number, "qkv", precision, attention.q_proj, attention.k_proj, attention.v_proj)
+            self._linear(number, "o", precision, attention.o_proj)
+            gate = () if mlp.gate_proj is None else (mlp.gate_proj,)
+            self._linear(number, "up", precision, *gate, mlp.up_proj)
+            self._linear(number, "down", precision, mlp.down_proj)
+            self._norm(number, "before", layer.input_layernorm)
+            if layer.post_attention_layernorm is not None:
+                self._norm(number, "after", layer.post_attention_layernorm)
+            if attention.q_norm is not None and attention.k_norm is not None:
+                self._vector(number, "q_norm", attention.q_norm.weight)
+                self._vector(number, "k_norm", attention.k_norm.weight)
+            keys, values = self.cache.layers[number]
+            self._library.byollm_cache(
+                self._model, number, keys.data_ptr(), values.data_ptr(), config.window(number) or 0
+            )
+        self._norm(0, "last", decoder.norm)
+        if decoder.rotary is not None:
+            self._vector(0, "cos", decoder.rotary.cos)
+            self._vector(0, "sin", decoder.rotary.sin)
+        self._matrix(0, "head", precision, decoder.head_weight, None)
+        tokens = decoder.embed_tokens.weight
+        positions = None if decoder.embed_positions is None else decoder.embed_positions.weight.data_ptr()
+        self._library.byollm_tables(
+            self._model, tokens.data_ptr(), positions, int(tokens.dtype == torch.bfloat16)
+        )
+
+    def _linear(self, layer: int, name: str, precision: Precision, *linears: torch.nn.Linear) -> None:
+        weight = torch.cat([linear.weight.detach() for linear in linears])
+        biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
+        self._matrix(layer, name, precision, weight, torch.cat(biases) if biases else None)
+
+    def _matrix(
+        self, layer: int, name: str, precision: Precision, weight: Tensor, bias: Tensor | None
+    ) -> None:
+        weight = weight.detach().float().contiguous()
+        bias = None if bias is None else bias.float().contiguous()
+        status = self._library.byollm_linear(
+            self._model,
+            layer,
+            name.encode(),
+            weight.data_ptr(),
+            *weight.shape,
+            None if bias is None else bias.data_ptr(),
+            precision,
+        )
+        check(self._library, status)
+
+    def _norm(self, layer: int, name: str, norm: Norm) -> None:
+        self._vector(layer, name, norm.weight)
+        if norm.bias is not None:
+            self._vector(layer, f"{name}_bias", norm.bias)
+
+    def _vector(self, layer: int, name: str, values: Tensor) -> None:
+        values = values.detach().float().contiguous()
+        status = self._library.byollm_vector(
+            self._model, layer, name.encode(), values.data_ptr(), values.numel()
+        )
+        check(self._library, status)
+
+
+def _shape(decoder: Decoder, half: bool) -> Shape:
+    config = decoder.config
+    return Shape(
+        vocab=config.vocab_size,
+        hidden=config.hidden_size,
+        layers=config.layers,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        inner=config.intermediate_size,
+        rotary_pairs=config.rotary_dim // 2,
+        layer_norm=config.norm == "layer",
+        gated=config.gated_mlp,
+        parallel=config.parallel_residual,
+        half_cache=half,
+        eps=config.norm_eps,
+    )

@@ -1,0 +1,70 @@
+"""What computes a step: the compiled CPU kernels where they can, torch everywhere else."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from byollm.engine.errors import EngineError
+from byollm.engine.kv_cache import KVCache
+from byollm.engine.model_runner import ModelRunner
+from byollm.engine.native_runner import NativeRunner
+from byollm.engine.scheduler import Chunk
+from byollm.kernels.cpu import Precision, load_library
+from byollm.modeling import Decoder
+from byollm.settings.engine import EngineSettings
+
+
+class Cache(Protocol):
+    """Keys and values of all sequences, in blocks."""
+
+    def clear(self, blocks: list[int], start: int = 0) -> None:
+        """Zero some blocks, the first from token `start` on, so that non-finite numbers reach nobody."""
+
+
+class Runner(Protocol):
+    """Runs the decoder on the chunks of a step."""
+
+    decoder: Decoder
+
+    @property
+    def cache(self) -> Cache:
+        """Where it keeps keys and values."""
+
+    def run(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
+
+
+def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> Runner:
+    """Return the fastest runner that the settings and the machine allow.
+
+    Raises:
+        EngineError: the settings ask for kernels that are not there.
+    """
+    weight = decoder.head_weight
+    # What a subclass of the decoder does, the kernels do not know.
+    fits = weight.device.type == "cpu" and type(decoder) is Decoder
+    library = load_library() if fits and settings.kernels != "torch" else None
+    if library is not None:
+        threads = settings.threads or torch.get_num_threads()
+        return NativeRunner(library, decoder, num_blocks, _precision(decoder, settings), threads)
+    wanted = "engine.quantization" if settings.quantization else "engine.kernels: native"
+    if settings.quantization or settings.kernels == "native":
+        raise EngineError(
+            f"{wanted} needs the compiled CPU kernels, and {_why(weight.device)}: install byollm where a C++ "
+            "compiler is, on a processor with AVX2 or AVX-512, or leave the setting out"
+        )
+    return ModelRunner(decoder, KVCache(decoder.config, num_blocks, weight.dtype, weight.device))
+
+
+def _precision(decoder: Decoder, settings: EngineSettings) -> Precision:
+    if settings.quantization is not None:
+        return {"int8": Precision.INT8, "int4": Precision.INT4}[settings.quantization]
+    # Half the memory to read, and not a bit is lost where the checkpoint was stored in bfloat16.
+    narrow = all(torch.equal(p, p.bfloat16().to(p.dtype)) for p in decoder.parameters() if p.dim() > 1)
+    return Precision.BFLOAT16 if narrow else Precision.FLOAT32
+
+
+def _why(device: torch.device) -> str:
+    return "the model is on a GPU" if device.type == "cuda" else "they are off or were not built here"

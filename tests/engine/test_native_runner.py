@@ -1,0 +1,197 @@
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from byollm.engine import Engine, EngineError, SamplingParams, runner
+from byollm.engine.model_runner import ModelRunner
+from byollm.engine.native_runner import NativeRunner
+from byollm.engine.request import Request
+from byollm.engine.runner import make_runner
+from byollm.engine.scheduler import Chunk
+from byollm.kernels.cpu import Precision, load_library
+from byollm.modeling import Decoder, DecoderConfig
+from byollm.settings.engine import EngineSettings
+from tests.engine.conftest import FAMILIES, make_decoder
+from tests.engine.support import make_request, run
+from tests.modeling.variants import VARIANTS, hf_config
+
+library = load_library()
+needs_kernels = pytest.mark.skipif(library is None, reason="no C++ compiler, AVX2 or AVX-512 here")
+LENGTHS = (1, 5, 17, 40, 90)
+BLOCKS = 24
+
+
+def native(decoder: Decoder, precision: Precision = Precision.FLOAT32, threads: int = 1) -> NativeRunner:
+    assert library is not None
+    return NativeRunner(library, decoder, BLOCKS, precision, threads)
+
+
+def make_variant(variant: str) -> Decoder:
+    torch.manual_seed(1)
+    decoder = Decoder(DecoderConfig.from_hf(hf_config(variant).to_dict()))
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    return decoder
+
+
+def request(tokens: list[int], blocks: list[int]) -> Request:
+    made = make_request(prompt=tokens)
+    made.blocks = blocks
+    return made
+
+
+def sequences(vocab: int) -> list[list[int]]:
+    draw = random.Random(0)
+    return [[draw.randrange(vocab) for _ in range(length)] for length in LENGTHS]
+
+
+def in_chunks(subject: NativeRunner, texts: Sequence[list[int]]) -> list[list[Tensor]]:
+    """Feed texts side by side, a few tokens at a time; return the scores after each chunk of each text."""
+    draw = random.Random(1)
+    free = list(range(BLOCKS))
+    draw.shuffle(free)
+    requests = [request([], [free.pop() for _ in range(-(-len(text) // 16))]) for text in texts]
+    scores: list[list[Tensor]] = [[] for _ in texts]
+    while unfinished := [i for i, text in enumerate(texts) if len(requests[i].tokens) < len(text)]:
+        chunks = []
+        for i in unfinished:
+            start = len(requests[i].tokens)
+            requests[i].tokens = texts[i][: start + draw.choice([1, 2, 7, 19])]
+            chunks.append(Chunk(requests[i], start, len(requests[i].tokens)))
+        for i, row in zip(unfinished, subject.run(chunks), strict=True):
+            scores[i].append(row)
+    return scores
+
+
+@torch.inference_mode()
+def reference(decoder: Decoder, tokens: list[int]) -> Tensor:
+    return decoder.logits(decoder(torch.tensor([tokens]), torch.arange(len(tokens))))[0]
+
+
+@needs_kernels
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scores_are_those_of_the_decoder(variant: str) -> None:
+    decoder = make_variant(variant)
+    texts = sequences(decoder.config.vocab_size)
+    for text, found in zip(texts, in_chunks(native(decoder), texts), strict=True):
+        expected = reference(decoder, text)
+        torch.testing.assert_close(found[-1], expected[-1], rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", Precision)
+def test_neither_threads_nor_neighbours_change_a_bit(precision: Precision) -> None:
+    decoder = make_variant("mistral sliding")
+    texts = sequences(decoder.config.vocab_size)
+    together = in_chunks(native(decoder, precision), texts)
+    torch.testing.assert_close(
+        in_chunks(native(decoder, precision, threads=2), texts), together, rtol=0, atol=0
+    )
+    for text, scores in zip(texts, together, strict=True):
+        (alone,) = in_chunks(native(decoder, precision), [text])
+        assert torch.equal(alone[-1], scores[-1])
+
+
+@needs_kernels
+def test_bfloat16_weights_are_kept_as_they_are() -> None:
+    decoder = make_variant("qwen3").bfloat16().float()
+    texts = sequences(decoder.config.vocab_size)
+    narrow, wide = (in_chunks(native(decoder, p), texts) for p in (Precision.BFLOAT16, Precision.FLOAT32))
+    torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
+
+
+def rounded(weight: Tensor, precision: Precision) -> Tensor:
+    """The weights (out, in) that the integers and scales stand for, by definition."""
+    groups = torch.nn.functional.pad(weight, (0, -weight.shape[1] % 32)).unflatten(1, (-1, 32))
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    if precision == Precision.INT8:
+        scale = (extreme / 127).bfloat16().float()
+        integers = (groups / scale).round().clamp(-127, 127)
+    else:
+        scale = (extreme / -8).bfloat16().float()
+        integers = (groups / scale).round().clamp(-8, 7)
+    return (integers * scale).flatten(1)[:, : weight.shape[1]]
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+@pytest.mark.parametrize("variant", ["qwen3 biases, own head size", "gpt2 untied", "stablelm parallel"])
+def test_integer_weights_differ_by_the_rounding_of_activations_only(
+    variant: str, precision: Precision
+) -> None:
+    decoder = make_variant(variant)
+    texts = sequences(decoder.config.vocab_size)
+    found = in_chunks(native(decoder, precision), texts)
+    for module in decoder.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data = rounded(module.weight.data, precision)
+    for text, scores in zip(texts, found, strict=True):
+        expected = reference(decoder, text)[-1]
+        torch.testing.assert_close(scores[-1], expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", Precision)
+def test_what_is_not_finite_stays_so_and_with_whom_it_belongs(precision: Precision) -> None:
+    decoder = make_decoder(tie_embeddings=False)
+    decoder.embed_tokens.weight.data[7] = float("nan")
+    subject = native(decoder, precision)
+    ill, well = request([1, 7, 2], [0]), request([1, 2, 3], [1])
+    scores = subject.run([Chunk(ill, 0, 3), Chunk(well, 0, 3)])
+    assert not scores[0].isfinite().any()
+    assert scores[1].isfinite().all()
+    next_user = request([3, 2, 1], [0])
+    subject.cache.clear([0])
+    assert subject.run([Chunk(next_user, 0, 3)]).isfinite().all()
+
+
+@needs_kernels
+def test_a_draft_gets_scores_after_each_of_its_tokens() -> None:
+    decoder = make_decoder()
+    subject = native(decoder)
+    scores = subject.run([Chunk(request([5, 6, 7], [2]), 0, 5, draft=(8, 9))])
+    torch.testing.assert_close(scores, reference(decoder, [5, 6, 7, 8, 9])[2:], rtol=0, atol=1e-5)
+
+
+@needs_kernels
+def test_the_profile_names_every_part() -> None:
+    subject = native(make_decoder())
+    subject.run([Chunk(request([5, 6, 7], [2]), 0, 3)])
+    assert all(seconds > 0 for seconds in subject.profile().values())
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_ways_give_the_same_tokens(
+    family: str, family_model: Callable[[str], tuple[Any, Decoder]]
+) -> None:
+    answers = []
+    for kernels in ("native", "torch"):
+        engine = Engine(family_model(family)[1], None, EngineSettings(kernels=cast(Any, kernels)))
+        for number in range(8):
+            tokens = [number + 1] * (1 + 7 * number)
+            engine.add_request(
+                str(number), tokens, SamplingParams(max_tokens=24, temperature=number % 2, seed=3)
+            )
+        answers.append({key: output.token_ids for key, output in run(engine).items()})
+    assert answers[0] == answers[1]
+
+
+@needs_kernels
+def test_the_compiled_kernels_are_chosen_where_they_are(decoder: Decoder) -> None:
+    assert isinstance(make_runner(decoder, 4, EngineSettings()), NativeRunner)
+    assert isinstance(make_runner(decoder, 4, EngineSettings(kernels="torch")), ModelRunner)
+
+
+@pytest.mark.parametrize("settings", [EngineSettings(kernels="native"), EngineSettings(quantization="int4")])
+def test_where_they_are_not_torch_computes_unless_they_are_asked_for(
+    settings: EngineSettings, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "load_library", lambda: None)
+    assert isinstance(make_runner(decoder, 4, EngineSettings()), ModelRunner)
+    with pytest.raises(EngineError, match="needs the compiled CPU kernels"):
+        make_runner(decoder, 4, settings)
