@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from typing import Any
 
 import httpx
 import openai
@@ -37,21 +38,29 @@ def test_leaving_a_plain_call_frees_its_blocks(server: Server) -> None:
     assert server.metric("generation_tokens_total") - generated < 2 * 4000
 
 
-def test_a_crowd_that_times_out_leaves_the_next_one_answered(server: Server) -> None:
+def test_two_hundred_that_time_out_leave_the_next_one_answered(server: Server) -> None:
     async def crowd() -> None:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as http:
 
             async def impatient(number: int) -> bool:
+                path, body = crowd_asks[number % len(crowd_asks)]
                 try:
                     async with asyncio.timeout(1):
-                        await http.post("/v1/completions", json=LONG | {"stream": number % 2 == 0})
+                        await http.post(path, json=body | {"stream": number % 2 == 0})
                 except TimeoutError:
                     return True
                 return False
 
-            assert all(await asyncio.gather(*map(impatient, range(60))))
+            assert all(await asyncio.gather(*map(impatient, range(200))))
 
+    chat = {"messages": [{"role": "user", "content": "hi"}], "ignore_eos": True, "model": "tiny"}
+    crowd_asks: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/completions", LONG),
+        ("/v1/chat/completions", chat),
+        ("/v1/completions", LONG | {"prompt": "the cat " * 500, "echo": True, "logprobs": 1}),
+        ("/v1/completions", LONG | {"ignore_eos": False, "structured_outputs": {"regex": "[ab]{3500}"}}),
+    ]
     asyncio.run(crowd())
     answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 2}, timeout=30)
     assert answer.status_code == 200
