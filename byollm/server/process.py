@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import faulthandler
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from byollm.server.errors import ServerError
 from byollm.server.http import HttpProtocol
 from byollm.server.model import load_model
 from byollm.server.service import Service
+from byollm.server.watchdog import end_process_after
 from byollm.settings import REPOSITORY
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
@@ -33,6 +35,8 @@ WATCH_S = 1.0
 MODELS = REPOSITORY / "models"
 # Long enough for a health check to see why, and for error events to go out.
 LAST_WORDS_S = 3.0
+# From the end of the drain to that of the process: SageMaker kills 30 s after SIGTERM, and we promise 25.
+LEAVE_S = 5.0
 
 
 def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[str], None]) -> None:
@@ -66,7 +70,8 @@ def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[st
     )
     address = url(listener)
     log.info("listening on %s, loading %s", address, name)
-    process = Process(config, service, partial(announce, f"byollm: serving {name} at {address}"))
+    announce_model = partial(announce, f"byollm: serving {name} at {address}")
+    process = Process(config, service, announce_model, engine.stall_seconds + LAST_WORDS_S)
     process.run(sockets=[listener])
     failure = service.failure or process.failure
     if failure is not None:
@@ -158,13 +163,17 @@ class Process(uvicorn.Server):
         config: uvicorn's.
         service: what the application serves.
         announce: called when the model is ready.
+        patience: seconds without any progress of the event loop after which the process is ended.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, announce: Callable[[], None], patience: float
+    ) -> None:
         super().__init__(config)
         self.failure: ServerError | None = None
         self._service = service
         self._announce = announce
+        self._patience = patience
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._told_to_stop = False
@@ -195,6 +204,7 @@ class Process(uvicorn.Server):
 
     async def _drain(self) -> None:
         log.info("stopping; a second signal stops at once")
+        end_process_after(self._service.settings.drain_s + LEAVE_S)
         await self._service.drain()
         self.should_exit = True
 
@@ -204,9 +214,14 @@ class Process(uvicorn.Server):
         if self._service.failure is None:
             self._announce()
         while self._service.status != "failed":
+            if not self._told_to_stop:
+                end_process_after(self._patience)
             await asyncio.sleep(WATCH_S)
         if self._service.failure is None:
+            log.critical("the engine died or is wedged; the process ends, to be replaced. Where it stands:")
+            faulthandler.dump_traceback()
             self.failure = ServerError("the engine died or is wedged: its log above has the details")
+            end_process_after(LAST_WORDS_S + LEAVE_S)
             self._service.interrupt()
             await asyncio.sleep(LAST_WORDS_S)
         self.should_exit = True

@@ -171,7 +171,27 @@ def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
         with pytest.raises(openai.APIError, match="engine has failed"):
             list(stream)
         assert server.process.wait(25) == 1
-    assert "error: the engine died or is wedged" in server.log.read_text()
+    log = server.log.read_text()
+    assert "error: the engine died or is wedged" in log
+    assert "in wedged" in log  # where it stands
+
+
+def test_a_process_that_never_gives_the_interpreter_lock_back_is_ended_too(
+    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event loop runs then: neither /ping nor a signal is answered."""
+    holds_the_lock = "__import__('ctypes').PyDLL(None).sleep"
+    monkeypatch.setattr(
+        "tests.server.support.COMMAND", [sys.executable, "-c", WEDGE.replace("time.sleep", holds_the_lock)]
+    )
+    with (
+        serving(model_directory, tmp_path / "log", engine__stall_seconds=1.5) as server,
+        server.client() as client,
+    ):
+        with pytest.raises((openai.APIError, httpx.TransportError)):
+            list(client.completions.create(stream=True, **LONG))
+        assert server.process.wait(25) == 1
+    assert "in wedged" in server.log.read_text()
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy() -> None:
