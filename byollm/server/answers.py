@@ -40,6 +40,25 @@ class Usage:
         }
 
 
+class RunningUsage:
+    """What a stream has cost so far: vLLM's `continuous_usage_stats`.
+
+    Args:
+        n: answers to each prompt.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._prompts: dict[int, int] = {}
+        self._answers: dict[int, int] = {}
+
+    def note(self, choice: int, output: Output) -> Usage:
+        """Take in an increment of a choice; return the cost of all so far."""
+        self._prompts[choice // self._n] = output.prompt_tokens
+        self._answers[choice] = output.completion_tokens
+        return Usage(sum(self._prompts.values()), sum(self._answers.values()))
+
+
 class Format(Protocol):
     """How a route writes its answer, whole or as a stream of server-sent events."""
 

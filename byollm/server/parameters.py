@@ -194,6 +194,8 @@ class StreamOptions(Parameters):
     neutral = {"include_obfuscation": (False,)}
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
+    """vLLM's: each chunk tells the usage so far."""
 
 
 class OpenAISampling(Sampling):
@@ -215,3 +217,9 @@ class OpenAISampling(Sampling):
     def include_usage(self) -> bool:
         """Whether the stream ends with a chunk that tells the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk tells the usage so far."""
+        options = self.stream_options
+        return options is not None and options.include_usage and options.continuous_usage_stats

@@ -49,6 +49,23 @@ def test_an_answer_has_openais_shape(client: openai.OpenAI) -> None:
     assert raw.headers["x-request-id"]
 
 
+def test_a_stream_may_tell_its_usage_all_the_time(client: openai.OpenAI) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = stream(client, n=2, stream_options=options)
+    *told, last = [chunk.usage for chunk in chunks if chunk.usage is not None]
+    assert [usage.total_tokens for usage in told] == sorted(usage.total_tokens for usage in told)
+    assert told[-1] == last
+    assert len(told) > 2
+    prompt = client.completions.create(
+        model="tiny",
+        prompt=["a", "b"],
+        max_tokens=3,
+        stream=True,
+        stream_options=options,  # type: ignore[arg-type]
+    )
+    assert [chunk.usage for chunk in prompt][-2:].count(None) == 0
+
+
 def test_usage_is_exact(client: openai.OpenAI, http: httpx.Client) -> None:
     answer = ask(client, max_tokens=7, extra_body={"ignore_eos": True})
     assert answer.usage is not None
