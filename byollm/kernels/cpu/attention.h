@@ -50,10 +50,12 @@ void attend(const Query* queries, const Pages<Number>& pages, int head, const in
 
   for (int b = 0; b < blocks; b++) {
     const Number* keys = pages.key_page(table[first_block + b], head);
+    const Number* next = pages.key_page(table[first_block + std::min(b + 1, blocks - 1)], head);
     Floats sums[M][PARTS];
     UNROLLED for (int m = 0; m < M; m++)
       UNROLLED for (int part = 0; part < PARTS; part++) sums[m][part] = zeros();
     for (int i = 0; i < pages.head_dim; i++) {
+      __builtin_prefetch(next + i * BLOCK);  // pages lie anywhere, so the hardware cannot foresee them
       Floats k[PARTS];
       UNROLLED for (int part = 0; part < PARTS; part++) k[part] = read(keys + i * BLOCK + part * W);
       UNROLLED for (int m = 0; m < M; m++) {
@@ -95,8 +97,10 @@ void attend(const Query* queries, const Pages<Number>& pages, int head, const in
     UNROLLED for (int m = 0; m < M; m++) sums[m][0] = sums[m][1] = zeros();
     for (int b = 0; b < blocks; b++) {
       const Number* values = pages.value_page(table[first_block + b], head) + column;
+      const Number* next = pages.value_page(table[first_block + std::min(b + 1, blocks - 1)], head) + column;
       const int tokens = std::min(BLOCK, last - (first_block + b) * BLOCK);
       for (int t = 0; t < tokens; t++) {
+        __builtin_prefetch(next + t * stride);
         Floats v[2] = {read(values + t * stride), wide ? read(values + t * stride + W) : zeros()};
         UNROLLED for (int m = 0; m < M; m++) {
           Floats p = spread(scores[m * length + b * BLOCK + t]);

@@ -285,14 +285,8 @@ struct Model::Step {
     float* to = out(model.inner_.data, row, size);
     if (shape.gated) {
       const float *gate = out(model.up_.data, row, 2 * size), *up = gate + size;
-      for (int i = 0; i < size; i += W) {
-        int count = std::min(W, size - i);
-        float g[W] = {}, u[W] = {};
-        std::memcpy(g, gate + i, sizeof(float) * count);
-        std::memcpy(u, up + i, sizeof(float) * count);
-        Floats v = read(g);
-        put(to + i, v / (spread(1) + exponential(zeros() - v)) * read(u), count);
-      }
+      each(gate, size, [&](int i, Floats v, int count) { put(to + i, v / (spread(1) + exponential(zeros() - v)), count); });
+      for (int i = 0; i < size; i++) to[i] *= up[i];
     } else {
       each(out(model.up_.data, row, size), size, [&](int i, Floats v, int count) {
         Floats u = spread(0.7978845608f) * fma(spread(0.044715f) * v * v, v, v);
