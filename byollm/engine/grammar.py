@@ -1,15 +1,18 @@
 """Grammars that an answer has to follow: compiled by xgrammar, in a process that may be killed."""
 
-import multiprocessing
+import socket
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Literal
 
-from byollm.engine.errors import GrammarError
-from byollm.engine.grammar_process import Verdict, compile_into, describe_tokens
+from byollm.engine.errors import EngineError, GrammarError
+from byollm.engine.grammar_process import READY, Verdict, describe_tokens
 
 if TYPE_CHECKING:  # takes seconds to import, and most servers never need it
     import xgrammar
@@ -20,7 +23,7 @@ MAX_SOURCE = 2**16  # characters
 MAX_COMPILED = 2**24  # bytes, of one compiled grammar
 CACHE_BYTES = 2**27  # of all that are kept
 COMPILE_CPU_S = 5  # seconds of processor time
-COMPILE_WALL_S = 15.0  # a busy machine may need this long to give them
+COMPILE_WALL_S = 15  # a busy machine may need this long to give them
 AT_A_TIME = 2  # compilations
 
 GrammarKind = Literal["json_schema", "regex", "ebnf", "structural_tag"]
@@ -59,7 +62,7 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary and keeps those used last.
 
     A grammar comes from a stranger, and a short one may take for ever and all memory. So it is compiled in a
-    process of its own with bounds on both; the first call starts a server from which these are forked.
+    process of its own with bounds on both; the first call starts the program from which these are forked.
 
     Args:
         tokenizer: knows what each token stands for.
@@ -72,9 +75,10 @@ class GrammarCompiler:
         self._stop_ids = list(tokenizer.eos_ids)
         self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._places = threading.Semaphore(AT_A_TIME)
-        self._forks = multiprocessing.get_context("forkserver")
-        self._forks.set_forkserver_preload(["byollm.engine.grammar_process", "xgrammar"])
+        self._control: socket.socket | None = None
+        self._program: subprocess.Popen[bytes] | None = None
 
     def cached(self, grammar: Grammar) -> CompiledGrammar | None:
         """Return the compiled grammar if it is kept; at once."""
@@ -109,19 +113,15 @@ class GrammarCompiler:
         return compiled
 
     def _compile_elsewhere(self, grammar: Grammar) -> str:
-        receiver, sender = self._forks.Pipe(duplex=False)
         task = (grammar.kind, grammar.source, self._vocabulary, self._vocab_size, self._stop_ids)
-        process = self._forks.Process(target=compile_into, args=(sender, task, COMPILE_CPU_S), daemon=True)
-        with receiver:
-            process.start()
-            sender.close()
+        verdict: Verdict | None = None
+        with self._connect() as pipe:
             try:
-                verdict: Verdict | None = receiver.recv() if receiver.poll(COMPILE_WALL_S) else None
-            except EOFError:  # it was killed
-                verdict = None
-            process.kill()
-            process.join()
-            process.close()
+                pipe.send((task, COMPILE_CPU_S, COMPILE_WALL_S))
+                if pipe.poll(COMPILE_WALL_S):
+                    verdict = pipe.recv()
+            except (EOFError, OSError):  # it was killed
+                pass
         if verdict is None:
             raise GrammarError("it is too complex to compile within the time and memory allowed; simplify it")
         if verdict.error is not None:
@@ -129,6 +129,28 @@ class GrammarCompiler:
         if len(verdict.compiled) > MAX_COMPILED:
             raise GrammarError("it is too large once compiled; simplify it")
         return verdict.compiled
+
+    def _connect(self) -> Connection:
+        """Return one end of a pipe; at the other is a new process that compiles one grammar."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._starting:
+            try:
+                self._control = self._control or self._start()
+                socket.send_fds(self._control, [b"."], [theirs.fileno()])
+            except OSError:  # it was killed; another is started
+                self._control = self._start()
+                socket.send_fds(self._control, [b"."], [theirs.fileno()])
+        return Connection(ours.detach())
+
+    def _start(self) -> socket.socket:
+        """Start the program that forks; it ends when the socket returned is closed."""
+        ours, theirs = socket.socketpair()
+        code = "from byollm.engine.grammar_process import serve; serve()"
+        with theirs:
+            self._program = subprocess.Popen([sys.executable, "-c", code], stdin=theirs.fileno())
+        if ours.recv(len(READY)) != READY:
+            raise EngineError("the program that compiles grammars does not start: is xgrammar installed?")
+        return ours
 
     def _restore(self, serialised: str) -> CompiledGrammar:
         import xgrammar

@@ -1,9 +1,16 @@
-"""Compiles one grammar and exits: the part of grammar compilation that runs in a process of its own."""
+"""Compiles grammars, each in a process of its own that may die of it.
+
+`serve` runs in a program of its own. It imports what is slow to import, and then forks a child for each
+grammar: it is sent sockets, and each child speaks over one of them.
+"""
 
 import contextlib
 import os
 import re
 import resource
+import signal
+import socket
+import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import xgrammar
 
+READY = b"."
 MEMORY = 2**30  # bytes that compiling may add
 LONGEST_ERROR = 300
 
@@ -26,11 +34,27 @@ class Verdict(NamedTuple):
     error: str | None
 
 
-def compile_into(pipe: Connection, task: Task, cpu_s: int) -> None:
-    """Compile and send a `Verdict`; the process dies instead when that takes too much."""
-    _limit(cpu_s)
+def serve() -> None:
+    """Fork a child for each socket that comes over standard input, until the other side is gone."""
+    control = socket.socket(fileno=sys.stdin.fileno())
+    import xgrammar  # noqa: F401 (the children have it then)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the engine decides
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    control.sendall(READY)
+    while received := socket.recv_fds(control, 1, 1)[1]:
+        if os.fork() == 0:
+            control.close()
+            _answer(Connection(received[0]))
+            os._exit(0)
+        os.close(received[0])
+
+
+def _answer(pipe: Connection) -> None:
+    """Compile what is asked for and send a `Verdict`; the process dies instead when that takes too much."""
+    task, cpu_s, wall_s = pipe.recv()
+    _limit(cpu_s, wall_s)
     pipe.send(_compile(task))
-    pipe.close()
 
 
 def describe_tokens(
@@ -76,7 +100,8 @@ def _reason(error: Exception) -> str:
     return text[:LONGEST_ERROR] or type(error).__name__
 
 
-def _limit(cpu_s: int) -> None:
+def _limit(cpu_s: int, wall_s: int) -> None:
+    signal.alarm(wall_s)
     os.nice(10)  # those who are being answered come first
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -86,7 +86,7 @@ class StructuredOutputs(Parameters):
             return Constraint(Grammar("regex", self.regex), "structured_outputs.regex")
         if self.choice is not None:
             # The escapes of JSON strings are also those of the grammar's.
-            choices = " | ".join(json.dumps(choice) for choice in self.choice)
+            choices = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in self.choice)
             return Constraint(Grammar("ebnf", f"root ::= {choices}"), "structured_outputs.choice")
         return Constraint(Grammar("ebnf", self.grammar or ""), "structured_outputs.grammar")
 

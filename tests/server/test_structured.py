@@ -53,7 +53,7 @@ def test_a_schema_is_followed_whole_and_streamed_by_every_answer(client: openai.
     ("wanted", "pattern"),
     [
         ({"regex": "[abc]{3}-[0-9]{2}"}, "[abc]{3}-[0-9]{2}"),
-        ({"choice": ['yes "sir"', "né"]}, 'yes "sir"|né'),
+        ({"choice": ['yes "sir"', "né 😀"]}, 'yes "sir"|né 😀'),
         ({"grammar": 'root ::= "<" [a-c]+ ">"'}, "<[a-c]+>"),
         ({"json": SCHEMA}, r"\{.*\}"),
         ({"json": json.dumps(SCHEMA)}, r"\{.*\}"),
