@@ -2,10 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+export IMAGE ?= byollm-inference
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-serve bench-peers model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers image image-test model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +32,13 @@ bench-serve: $(VENV)/dev ## our engine beside every peer that is installed
 
 bench-peers: ## install the peers, each in an environment of its own (some GB; llama.cpp is compiled)
 	./scripts/bench_peers
+
+image: ## the inference container, with docker, podman or buildah (docs/container.md)
+	./scripts/image
+
+image-test: $(VENV)/dev ## build that image and try it: hardened, drained, broken
+	./scripts/image
+	BYOLLM_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers
 
 model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
 	$(BIN)/python scripts/make_model.py
