@@ -15,6 +15,9 @@ def test_no_request_makes_the_server_fail(model_directory: Path, tmp_path: Path)
     statuses: set[int] = set()
 
     def check(case: Case) -> None:
+        if isinstance(case.body, dict) and "messages" in case.body and case.body.get("model") == "tiny":
+            # What is made up is hardly ever a conversation, and nothing after it would be tried.
+            case.body["messages"] = [{"role": "user", "content": "hi"}]
         response = case.call(timeout=50)
         assert response.status_code < 500, response.text
         if response.status_code == 400:
