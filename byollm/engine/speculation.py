@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from byollm.engine.request import Request
 
-# In units of a step over a single row, on a CPU; see bench/speculative.py.
-DRAFT_COST = 0.2  # a sequence with several rows instead of one
-ROW_COST = 0.05  # each further row
+# In units of a step over a single row, as measured on a CPU with a small model; see bench/LOG.md.
+DRAFT_COST = 0.1  # a sequence with several rows instead of one
+ROW_COST = 0.2  # each further row
+CAUTION = 1.5  # how many times its cost a draft must promise: sequences that run ahead leave the others alone
 
 SCANNED = 16_384  # how many tokens back the last ones are looked for
 DECAY = 0.9  # what a verified draft leaves of the weight of those before it
@@ -36,8 +37,8 @@ class History:
 
     @property
     def rate(self) -> float:
-        """How often a guess comes true; a half until anything is known."""
-        return (self.right + 1) / (self.tried + 2)
+        """How often a guess comes true; hopeful until more is known, or nobody would ever try."""
+        return (self.right + 1.5) / (self.tried + 2)
 
     def find(self, tokens: Sequence[int], match: int, count: int) -> list[int]:
         """Return the `count` tokens that followed the last `match` tokens when they last stood there before.
@@ -112,10 +113,10 @@ def draft_length(rate: float, running: int, most: int) -> int:
     """
     token = (1 + ROW_COST * (running - 1)) / max(running, 1)
     best, length = 0.0, 0
-    gain, chance = -DRAFT_COST, 1.0
+    gain, chance = -CAUTION * DRAFT_COST, 1.0
     for count in range(1, most + 1):
         chance *= rate
-        gain += chance * token - ROW_COST
+        gain += chance * token - CAUTION * ROW_COST
         if gain > best:
             best, length = gain, count
     return length

@@ -155,6 +155,20 @@ def test_metrics_count_what_happened(server: Server, http: httpx.Client) -> None
     assert kind.startswith("text/plain; version=")
 
 
+def test_metrics_count_shared_beginnings_and_guesses(server: Server, http: httpx.Client) -> None:
+    names = ("prefix_cache_queries_total", "prefix_cache_hits_total", "spec_decode_num_drafts_total")
+    guesses = ("spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total")
+    before = {name: server.metric(name) for name in names + guesses}
+    always_5 = {"logit_bias": {"5": 100}, "temperature": 0, "max_tokens": 40, "ignore_eos": True}
+    for _ in range(2):
+        http.post("/v1/completions", json={"model": "tiny", "prompt": [7, 8, 9] * 12} | always_5)
+    counted = {name: server.metric(name) - before[name] for name in names + guesses}
+    assert (counted["prefix_cache_queries_total"], counted["prefix_cache_hits_total"]) == (72, 32)
+    assert counted["spec_decode_num_drafts_total"] > 4
+    drafted, accepted = (counted[name] for name in guesses)
+    assert drafted >= accepted > 30
+
+
 def test_the_schema_describes_the_bodies(http: httpx.Client) -> None:
     schema = http.get("/openapi.json").json()
     body = schema["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"][
