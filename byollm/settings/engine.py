@@ -58,7 +58,7 @@ class EngineSettings(Section):
     speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
     """How many last tokens must have occurred before for what followed them to be a guess."""
 
-    stall_seconds: Annotated[float, Field(gt=0)] = 10.0
+    stall_seconds: Annotated[float, Field(gt=0)] = 8.0
     """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""
 
     @model_validator(mode="after")

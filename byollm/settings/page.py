@@ -18,8 +18,8 @@ class PageSettings(Section):
     """Base address of the model server that the page speaks to, without `/v1`."""
     examples: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = (
         "Who are you?",
+        "What can you do?",
         "Why is the sky blue?",
-        "Give me three tips for learning a new language.",
         "Tell me a short story about a fox and a lantern.",
     )
     """Questions offered on the empty chat."""
