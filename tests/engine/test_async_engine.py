@@ -98,9 +98,9 @@ def test_increments_stream_while_the_answer_is_made(make_engine: MakeEngine, dec
         model = Gated(decoder)
         model.gate.clear()
         async with running(make_engine(model=model)) as engine:
-            stream = engine.generate(PROMPT, GREEDY)
+            stream = engine.generate(PROMPT, LONG)  # too long to end while the gate is open for a moment
             for count in range(1, 4):
-                await asyncio.to_thread(model.entered.wait)
+                assert await asyncio.to_thread(model.entered.wait, 30)
                 model.entered.clear()
                 model.gate.set()  # one step, or a few
                 output = await anext(stream)
@@ -108,7 +108,6 @@ def test_increments_stream_while_the_answer_is_made(make_engine: MakeEngine, dec
                 assert output.finish_reason is None
                 assert output.completion_tokens >= count
             model.gate.set()
-            await read(stream)
 
     asyncio.run(main())
 
