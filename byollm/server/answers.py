@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import orjson
+
 from byollm.engine import Output, TokenLogprobs
 
 
@@ -73,6 +75,19 @@ class Format(Protocol):
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         """The answer in one piece."""
+
+
+def closing_events(head: bytes, usage: Usage | None) -> bytes:
+    """The last events of OpenAI's streams: the usage where it was asked for, and the end mark.
+
+    Args:
+        head: what every event of the stream begins with, a JSON object without its closing brace.
+        usage: None where it was not asked for.
+    """
+    if usage is None:
+        return event(b"[DONE]")
+    counted = orjson.dumps(usage.to_json())
+    return event(head + b',"choices":[],"usage":' + counted + b"}") + event(b"[DONE]")
 
 
 def event(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from byollm.engine import Output
-from byollm.server.answers import Choice, RunningUsage, Usage, event
+from byollm.server.answers import Choice, RunningUsage, Usage, closing_events
 from byollm.server.chat import ChatRequest
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import Vocabulary, chat_logprobs
@@ -98,12 +98,7 @@ class ChatFormat:
 
     def closing(self, usage: Usage) -> bytes:
         """The usage, if asked for, and the end mark."""
-        counted = b""
-        if self._request.include_usage:
-            counted = event(
-                self._closing_head + b',"choices":[],"usage":' + orjson.dumps(usage.to_json()) + b"}"
-            )
-        return counted + event(b"[DONE]")
+        return closing_events(self._closing_head, usage if self._request.include_usage else None)
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         """The completion in one piece."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from byollm.engine import Output, SamplingParams, TokenLogprobs
 from byollm.engine.grammar import CompiledGrammar
-from byollm.server.answers import Choice, RunningUsage, Usage, event
+from byollm.server.answers import Choice, RunningUsage, Usage, closing_events
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
 from byollm.server.parameters import broken_rule
@@ -130,12 +130,7 @@ class CompletionFormat:
 
     def closing(self, usage: Usage) -> bytes:
         """The usage, if asked for, and the end mark."""
-        counted = b""
-        if self._request.include_usage:
-            counted = event(
-                self._stream_head + b',"choices":[],"usage":' + orjson.dumps(usage.to_json()) + b"}"
-            )
-        return counted + event(b"[DONE]")
+        return closing_events(self._stream_head, usage if self._request.include_usage else None)
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         """The completion in one piece."""

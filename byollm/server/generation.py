@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Job:
         return len(self.prompts) * self.params.n
 
 
-class EngineResponse(Response):
+class EngineResponse(Response, ABC):
     """A response whose body the engine has yet to make.
 
     Args:
@@ -79,9 +80,9 @@ class EngineResponse(Response):
         except ClientGoneError:
             self._service.metrics.failed("disconnected")
 
+    @abstractmethod
     async def _answer(self, model: Model, send: Send, arrival: float) -> None:
         """Do the work and send the answer."""
-        raise NotImplementedError
 
     def _failed(self, error: Exception) -> ApiError:
         told = tell(error)

@@ -58,7 +58,10 @@ def test_two_hundred_that_time_out_leave_the_next_one_answered(server: Server) -
     crowd_asks: list[tuple[str, dict[str, Any]]] = [
         ("/v1/completions", LONG),
         ("/v1/chat/completions", chat),
-        ("/v1/completions", LONG | {"prompt": "the cat " * 500, "echo": True, "logprobs": 1}),
+        (
+            "/v1/completions",
+            LONG | {"prompt": "the cat " * 400, "max_tokens": 3000, "echo": True, "logprobs": 1},
+        ),
         ("/v1/completions", LONG | {"ignore_eos": False, "structured_outputs": {"regex": "[ab]{3500}"}}),
     ]
     asyncio.run(crowd())

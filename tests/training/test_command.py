@@ -72,12 +72,12 @@ def test_flags_override_settings_and_the_model_is_the_same(
     ("arguments", "message"),
     [
         (["pretrain", "--minutes", "1", "--tokens", "5"], "one budget: give one of --minutes, --tokens"),
-        (["pretrain", "--data", "/nowhere", "--out", "/tmp/unused"], "byollm data prepare"),
+        (["pretrain", "--data", "nowhere", "--out", "{here}/run"], "byollm data prepare"),
         (["finetune", "--base", "x"], "add --full"),
     ],
 )
-def test_faults_are_told_without_a_traceback(arguments: list[str], message: str) -> None:
-    process = byollm(*arguments)
+def test_faults_are_told_without_a_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:
+    process = byollm(*(argument.format(here=tmp_path) for argument in arguments))
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert message in " ".join(errors.split())
