@@ -1,7 +1,7 @@
 """What every generating route answers with: choices gathered as they grow, and their cost in tokens."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -28,22 +28,30 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written. A prompt counts once, however many answers it gets."""
+    """Tokens read and written. A prompt counts once, however many answers it gets.
+
+    Attributes:
+        prompt_tokens: of all prompts.
+        completion_tokens: of all answers.
+        cached_tokens: those of the prompts that were not computed, since earlier requests had been.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """OpenAI's `usage` object."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
 
-class RunningUsage:
-    """What a stream has cost so far: vLLM's `continuous_usage_stats`.
+class Tally:
+    """Counts what a request costs, increment by increment.
 
     Args:
         n: answers to each prompt.
@@ -52,13 +60,21 @@ class RunningUsage:
     def __init__(self, n: int) -> None:
         self._n = n
         self._prompts: dict[int, int] = {}
+        self._cached: dict[int, int] = {}
         self._answers: dict[int, int] = {}
 
-    def note(self, choice: int, output: Output) -> Usage:
-        """Take in an increment of a choice; return the cost of all so far."""
-        self._prompts[choice // self._n] = output.prompt_tokens
+    def note(self, choice: int, output: Output) -> None:
+        """Take in an increment of a choice."""
+        prompt = choice // self._n
+        self._prompts[prompt] = output.prompt_tokens
+        # Of several answers to one prompt, the first computes it and the others find it in the cache.
+        self._cached[prompt] = min(self._cached.get(prompt, output.prompt_tokens), output.cached_tokens)
         self._answers[choice] = output.completion_tokens
-        return Usage(sum(self._prompts.values()), sum(self._answers.values()))
+
+    @property
+    def usage(self) -> Usage:
+        """The cost of all so far."""
+        return Usage(sum(self._prompts.values()), sum(self._answers.values()), sum(self._cached.values()))
 
 
 class Format(Protocol):

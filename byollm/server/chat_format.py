@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from byollm.engine import Output
-from byollm.server.answers import Choice, RunningUsage, Usage, closing_events
+from byollm.server.answers import Choice, Tally, Usage, closing_events
 from byollm.server.chat import ChatRequest
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import Vocabulary, chat_logprobs
@@ -39,7 +39,7 @@ class ChatFormat:
             b"data: " + head + b',"choices":[{"index":%d,"delta":' % choice for choice in range(request.n)
         ]
         self._after = b"}]" + usage + b"}\n\n"
-        self._running = RunningUsage(request.n) if request.continuous_usage else None
+        self._tally = Tally(request.n) if request.continuous_usage else None
         self._closing_head = head
         self._parsers = [CallParser() for _ in range(request.n)] if request.offered_tools else []
 
@@ -64,8 +64,9 @@ class ChatFormat:
 
     def events(self, choice: int, output: Output) -> bytes:
         """Chunks with the new text or calls, and one with the reason of the end."""
-        if self._running is not None:
-            usage = orjson.dumps(self._running.note(choice, output).to_json())
+        if self._tally is not None:
+            self._tally.note(choice, output)
+            usage = orjson.dumps(self._tally.usage.to_json())
             self._after = b'}],"usage":' + usage + b"}\n\n"
         logprobs = b"null"
         if output.logprobs:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from byollm.engine import Output, SamplingParams, TokenLogprobs
 from byollm.engine.grammar import CompiledGrammar
-from byollm.server.answers import Choice, RunningUsage, Usage, closing_events
+from byollm.server.answers import Choice, Tally, Usage, closing_events
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
 from byollm.server.parameters import broken_rule
@@ -86,7 +86,7 @@ class CompletionFormat:
         self._logprobs = [CompletionLogprobs(vocabulary) for _ in range(choices)]
         self._stream_head = orjson.dumps(self._head)[:-1]
         self._usage = b',"usage":null' if request.include_usage else b""
-        self._running = RunningUsage(request.n) if request.continuous_usage else None
+        self._tally = Tally(request.n) if request.continuous_usage else None
 
     def _event(self, choice: int, text: str, logprobs: bytes, finish: str | None) -> bytes:
         return b"".join(
@@ -119,8 +119,9 @@ class CompletionFormat:
 
     def events(self, choice: int, output: Output) -> bytes:
         """A chunk with the new text, if there is any, or the reason of the end."""
-        if self._running is not None:
-            self._usage = b',"usage":' + orjson.dumps(self._running.note(choice, output).to_json())
+        if self._tally is not None:
+            self._tally.note(choice, output)
+            self._usage = b',"usage":' + orjson.dumps(self._tally.usage.to_json())
         if not (output.text or output.logprobs or output.finish_reason):
             return b""
         logprobs = b"null"

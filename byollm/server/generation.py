@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from byollm.engine import Output, SamplingParams
 from byollm.engine.errors import AdmissionError, EngineClosedError, QueueFullError, SamplingParamsError
-from byollm.server.answers import Choice, Format, Usage
+from byollm.server.answers import Choice, Format, Tally, Usage
 from byollm.server.errors import ApiError, internal_error
 from byollm.server.metrics import RequestTimer
 from byollm.server.model import Model
@@ -152,8 +152,8 @@ class Generation(EngineResponse):
     ) -> Usage:
         """Generate every choice, handing each increment to `take`; choices advance side by side."""
         metrics = self._service.metrics
-        completion_tokens = [0] * job.choices
-        timer = RequestTimer(metrics, len(completion_tokens), arrival)
+        tally = Tally(job.params.n)
+        timer = RequestTimer(metrics, job.choices, arrival)
 
         async def follow(first_choice: int, stream: OutputStream) -> None:
             async with aclosing(stream) as outputs:
@@ -161,7 +161,7 @@ class Generation(EngineResponse):
                     if output.finish_reason in ("abort", "error"):
                         raise cut_off(output, job)
                     choice = first_choice + output.index
-                    completion_tokens[choice] = output.completion_tokens
+                    tally.note(choice, output)
                     timer.output(choice, output)
                     if output.finish_reason is not None:
                         metrics.finished(output.finish_reason)
@@ -170,7 +170,10 @@ class Generation(EngineResponse):
         streams = [model.engine.generate(prompt, job.params) for prompt in job.prompts] if job.answers else []
         if not job.answers:
             for choice in range(job.choices):
-                await take(choice, Output("", choice, 0, 0, finish_reason="length"))
+                read = len(job.prompts[choice // job.params.n])
+                nothing = Output("", choice, read, 0, finish_reason="length")
+                tally.note(choice, nothing)
+                await take(choice, nothing)
         elif len(streams) == 1:
             await follow(0, streams[0])
         else:
@@ -180,7 +183,7 @@ class Generation(EngineResponse):
                         group.create_task(follow(number * job.params.n, stream))
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
-        usage = Usage(sum(map(len, job.prompts)), sum(completion_tokens))
+        usage = tally.usage
         timer.end(usage.prompt_tokens, usage.completion_tokens)
         return usage
 
