@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # these bring torch, and the socket is to listen before that 
     from byollm.engine import AsyncEngine
     from byollm.engine.grammar import GrammarCompiler
     from byollm.modeling import Decoder, DecoderConfig, Tokenizer
+    from byollm.server.parameters import Drawing
     from byollm.settings.engine import EngineSettings
 
 
@@ -26,6 +27,7 @@ class Model:
         decoder: the model itself, for what the engine's thread does beside its steps.
         grammars: compiles grammars for its vocabulary.
         config: its shape.
+        defaults: how its tokens are drawn where a request does not say.
         max_context: most tokens of prompt and answer together that context and cache hold.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
@@ -37,6 +39,7 @@ class Model:
     decoder: Decoder
     grammars: GrammarCompiler
     config: DecoderConfig
+    defaults: Drawing
     max_context: int
     dtype: str
     device: str
@@ -51,7 +54,9 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
     """
     from byollm.engine import AsyncEngine, Engine
     from byollm.engine.grammar import GrammarCompiler
+    from byollm.server.defaults import load_defaults
 
+    defaults = load_defaults(directory)
     engine = Engine.load(directory, settings)
     if engine.tokenizer is None:
         raise ServerError(f"{directory} has no tokenizer: save one beside the weights")
@@ -63,6 +68,7 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
         decoder=decoder,
         grammars=GrammarCompiler(engine.tokenizer, decoder.config.vocab_size),
         config=decoder.config,
+        defaults=defaults,
         max_context=min(engine.max_context, engine.limits.cache_tokens),
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),

@@ -99,7 +99,9 @@ class OpenAIRoutes:
             prompt = await encode_chat(model, asked.messages, asked.offered_tools)
             check_fits(len(prompt), asked.limit, model.max_context, "messages")
             constraint = asked.answer_constraint
-            params = asked.sampling_params(await compile_constraint(model, constraint))
+            params = asked.with_defaults(model.defaults).sampling_params(
+                await compile_constraint(model, constraint)
+            )
             return Job([prompt], params, ChatFormat(asked, model.tokenizer), grammar_from=_source(constraint))
 
         return Generation(self._service, prepare, asked.stream)
@@ -126,7 +128,9 @@ class OpenAIRoutes:
                     echoes.append(Echo(text, tokens, scores))
             formatted = CompletionFormat(asked, model.tokenizer, echoes)
             constraint = asked.constraint
-            params = asked.sampling_params(await compile_constraint(model, constraint))
+            params = asked.with_defaults(model.defaults).sampling_params(
+                await compile_constraint(model, constraint)
+            )
             return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint))
 
         return Generation(self._service, prepare, asked.stream)

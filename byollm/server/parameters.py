@@ -141,23 +141,35 @@ LogitBias = Annotated[
 ]
 
 
-class Sampling(Parameters):
-    """How the next token is chosen and when to stop: OpenAI's parameters, and vLLM's beyond them."""
+class Drawing(Parameters):
+    """How the next token is drawn, so far as a model may have wishes of its own."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1, lt=INT64)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+
+
+class Sampling(Drawing):
+    """How the next token is chosen and when to stop: OpenAI's parameters, and vLLM's beyond them."""
+
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: LogitBias = {}
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
     stop: StopStrings = []
-    top_k: Annotated[int, Field(ge=-1, lt=INT64)] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
     stop_token_ids: StopTokenIds = []
     ignore_eos: bool = False
     min_tokens: Annotated[int, Field(ge=0, lt=INT64)] = 0
     stream: bool = False
+
+    def with_defaults(self, defaults: Drawing) -> Self:
+        """The same request, where it says nothing with what `defaults` says."""
+        said = defaults.model_dump(exclude_unset=True)
+        return self.model_copy(
+            update={name: value for name, value in said.items() if name not in self.model_fields_set}
+        )
 
     def params(
         self,

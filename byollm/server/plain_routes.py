@@ -40,7 +40,8 @@ class PlainRoutes:
                 )
                 raise ApiError(400, message, param="max_length", code="invalid_value")
             check_fits(len(prompt), limit, model.max_context, "prompt")
-            return Job([prompt], asked.params(limit), GenerateFormat(self._service.model_name))
+            params = asked.with_defaults(model.defaults).params(limit)
+            return Job([prompt], params, GenerateFormat(self._service.model_name))
 
         return Generation(self._service, prepare, asked.stream)
 
@@ -83,6 +84,7 @@ class PlainRoutes:
                 "max_context": model.max_context,
                 "dtype": model.dtype,
                 "device": model.device,
+                "sampling_defaults": model.defaults.model_dump(),
                 "version": byollm.__version__,
                 "performance": {
                     "prompt_tokens_total": stats.prompt_tokens_total,
