@@ -44,6 +44,9 @@ class NativeCache:
             for _ in range(config.layers)
         ]
         self.device = torch.device("cpu")
+        pointers = ctypes.c_void_p * config.layers
+        self.key_pages = pointers(*(layer.keys.data_ptr() for layer in self.layers))
+        self.value_pages = pointers(*(layer.values.data_ptr() for layer in self.layers))
 
     def clear(self, blocks: list[int], start: int = 0) -> None:
         """Zero some blocks, the first from token `start` on, so that non-finite numbers reach nobody."""
@@ -52,6 +55,14 @@ class NativeCache:
             values[blocks[:1], :, start:] = 0
             keys[blocks[1:]] = 0
             values[blocks[1:]] = 0
+
+
+class Span(NamedTuple):
+    """Consecutive tokens of one text."""
+
+    tokens: Sequence[int]
+    start: int  # position of the first
+    blocks: Sequence[int]  # those of the whole text so far, in order
 
 
 class NativeRunner:
@@ -71,8 +82,10 @@ class NativeRunner:
         self.decoder = decoder.eval()
         self._library = library
         half = decoder.embed_tokens.weight.dtype == torch.bfloat16
-        self.cache = NativeCache(decoder, num_blocks, torch.bfloat16 if half else torch.float32)
-        self._model = library.byollm_new(ctypes.byref(_shape(decoder, half)), threads)
+        self._dtype = torch.bfloat16 if half else torch.float32
+        self.cache = self.new_cache(num_blocks)
+        self._shape = _shape(decoder, half)
+        self._model = library.byollm_new(ctypes.byref(self._shape), threads)
         if not self._model:
             raise KernelError(f"the CPU kernels could not start: {library.byollm_failure().decode()}")
         self._pack(decoder, precision)
@@ -83,30 +96,61 @@ class NativeRunner:
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
-        requests = [chunk.request for chunk in chunks]
-        ids = [token for chunk in chunks for token in chunk.tokens]
-        positions = [position for c in chunks for position in range(c.start, c.end)]
-        ends = list(accumulate(c.end - c.start for c in chunks))
-        tables = [block for request in requests for block in request.blocks]
-        first_ids = [0, *accumulate(len(request.blocks) for request in requests)]
+        spans = [Span(chunk.tokens, chunk.start, chunk.request.blocks) for chunk in chunks]
+        ends = accumulate(chunk.end - chunk.start for chunk in chunks)
         rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
-        scores = torch.empty(len(rows), self.decoder.config.vocab_size)
-        arrays = [np.array(x, dtype=np.int32) for x in (ids, positions, [0, *ends], tables, first_ids, rows)]
+        scores = torch.empty(len(rows), self._shape.vocab)
+        self._forward(spans, self.cache, output_rows=rows, scores=scores)
+        return scores
+
+    def new_cache(self, num_blocks: int) -> NativeCache:
+        """Return a cache beside the runner's own, for texts that are only read."""
+        return NativeCache(self.decoder, num_blocks, self._dtype)
+
+    def read_hidden(self, spans: Sequence[Span], cache: NativeCache) -> Tensor:
+        """Compute texts into a cache; return float32 final hidden states, (tokens of all spans, hidden)."""
+        hidden = torch.empty(sum(len(span.tokens) for span in spans), self._shape.hidden)
+        self._forward(spans, cache, hidden=hidden)
+        return hidden
+
+    def read_logits(self, spans: Sequence[Span], cache: NativeCache) -> Tensor:
+        """Compute texts into a cache; return float32 logits, (tokens of all spans, vocab)."""
+        scores = torch.empty(sum(len(span.tokens) for span in spans), self._shape.vocab)
+        self._forward(spans, cache, output_rows=range(len(scores)), scores=scores)
+        return scores
+
+    def _forward(
+        self,
+        spans: Sequence[Span],
+        cache: NativeCache,
+        output_rows: Sequence[int] = (),
+        scores: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> None:
+        ids = [token for span in spans for token in span.tokens]
+        positions = [span.start + offset for span in spans for offset in range(len(span.tokens))]
+        first_rows = [0, *accumulate(len(span.tokens) for span in spans)]
+        tables = [block for span in spans for block in span.blocks]
+        first_ids = [0, *accumulate(len(span.blocks) for span in spans)]
+        lists = (ids, positions, first_rows, tables, first_ids, output_rows)
+        arrays = [np.array(numbers, dtype=np.int32) for numbers in lists]
         at = [array.ctypes.data for array in arrays]
         batch = Batch(
             tokens=len(ids),
             ids=at[0],
             positions=at[1],
-            spans=len(chunks),
+            spans=len(spans),
             first_rows=at[2],
             tables=at[3],
             first_ids=at[4],
-            outputs=len(rows),
+            keys=cache.key_pages,
+            values=cache.value_pages,
+            outputs=len(output_rows),
             output_rows=at[5],
-            scores=scores.data_ptr(),
+            scores=None if scores is None else scores.data_ptr(),
+            hidden=None if hidden is None else hidden.data_ptr(),
         )
         check(self._library, self._library.byollm_forward(self._model, ctypes.byref(batch)))
-        return scores
 
     def profile(self) -> dict[str, float]:
         """Return the seconds spent so far in each part of all steps."""
@@ -129,10 +173,8 @@ class NativeRunner:
             if attention.q_norm is not None and attention.k_norm is not None:
                 self._vector(number, "q_norm", attention.q_norm.weight)
                 self._vector(number, "k_norm", attention.k_norm.weight)
-            keys, values = self.cache.layers[number]
-            self._library.byollm_cache(
-                self._model, number, keys.data_ptr(), values.data_ptr(), config.window(number) or 0
-            )
+            window = config.window(number) or 0
+            check(self._library, self._library.byollm_window(self._model, number, window))
         self._norm(0, "last", decoder.norm)
         if decoder.rotary is not None:
             self._vector(0, "cos", decoder.rotary.cos)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from byollm.engine import Engine, EngineError, SamplingParams, runner
 from byollm.engine.model_runner import ModelRunner
-from byollm.engine.native_runner import NativeRunner
+from byollm.engine.native_runner import NativeRunner, Span
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
 from byollm.engine.scheduler import Chunk
@@ -155,6 +155,34 @@ def test_a_draft_gets_scores_after_each_of_its_tokens() -> None:
     subject = native(decoder)
     scores = subject.run([Chunk(request([5, 6, 7], [2]), 0, 5, draft=(8, 9))])
     torch.testing.assert_close(scores, reference(decoder, [5, 6, 7, 8, 9])[2:], rtol=0, atol=1e-5)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_texts_are_read_in_pages_of_their_own() -> None:
+    decoder = make_variant("mistral sliding")
+    subject = native(decoder)
+    texts = sequences(decoder.config.vocab_size)
+    answer = request(texts[2][:9], [1, 3])
+    subject.run([Chunk(answer, 0, 9)])
+
+    cache = subject.new_cache(20)
+    blocks = iter(range(20))
+    spans = [Span(text, 0, [next(blocks) for _ in range(-(-len(text) // 16))]) for text in texts]
+    logits = subject.read_logits(spans, cache).split([len(text) for text in texts])
+    for text, found in zip(texts, logits, strict=True):
+        wanted = reference(decoder, text)
+        bound = 1e-5 * float(wanted.abs().max())
+        torch.testing.assert_close(found, wanted, rtol=0, atol=bound)
+        pieces = [Span(text[start : start + 16], start, range(6)) for start in range(0, len(text), 16)]
+        hidden = torch.cat([subject.read_hidden([piece], cache) for piece in pieces])
+        torch.testing.assert_close(
+            decoder.logits(hidden), found, rtol=0, atol=1e-5 * float(wanted.abs().max())
+        )
+
+    answer.tokens = texts[2]
+    (alone,) = in_chunks(native(decoder), [texts[2]])
+    assert torch.equal(subject.run([Chunk(answer, 9, 17)])[-1], alone[-1])
 
 
 @needs_kernels

@@ -5,35 +5,11 @@
 #include <memory>
 
 #include "attention.h"
+#include "interface.h"
 #include "linear.h"
 #include "team.h"
 
 namespace byollm {
-
-// The order of these fields is that of `Shape` in library.py.
-struct Shape {
-  int32_t vocab, hidden, layers, heads, kv_heads, head_dim, inner, rotary_pairs;
-  int32_t layer_norm;  // else root mean square
-  int32_t gated;       // SiLU gate; else GELU
-  int32_t parallel;    // attention and MLP read the same input
-  int32_t half_cache;  // bfloat16 keys and values, else float32
-  float eps;
-};
-
-// A batch; the order of these fields is that of `Batch` in library.py.
-struct Batch {
-  int32_t tokens;            // rows
-  const int32_t* ids;        // (tokens,)
-  const int32_t* positions;  // (tokens,)
-  int32_t spans;             // sequences; the rows of a span are consecutive tokens of one sequence
-  const int32_t* first_rows;  // (spans + 1,)
-  const int32_t* tables;      // block ids of all spans
-  const int32_t* first_ids;   // (spans,): where a span's block ids begin in `tables`
-  int32_t outputs;
-  const int32_t* output_rows;  // (outputs,): rows whose scores are wanted
-  float* scores;               // (outputs, vocab)
-  float* hidden;               // (tokens, hidden) after the last norm, or null
-};
 
 struct Normalisation {
   std::vector<float> weight, bias;
@@ -44,7 +20,7 @@ struct Layer {
   Normalisation before, after;
   std::vector<float> q_norm, k_norm;  // (head_dim,) for all heads or (heads, head_dim)
   int window = 0;                     // keys a position sees; 0: all
-  void *keys = nullptr, *values = nullptr;
+  void *keys = nullptr, *values = nullptr;  // of the batch under way
 };
 
 struct Table {  // of token or position embeddings, owned by the caller
@@ -85,6 +61,7 @@ class Model {
     up_.at_least(n * shape.inner * (shape.gated ? 2 : 1));
     inner_.at_least(n * shape.inner);
     chosen_.at_least(size_t(batch.outputs) * shape.hidden);
+    for (int i = 0; i < shape.layers; i++) layers[i].keys = batch.keys[i], layers[i].values = batch.values[i];
     items_.clear();
     int longest = 0;
     const int group = shape.heads / shape.kv_heads;
@@ -154,7 +131,7 @@ struct Model::Step {
   // Share out `count` pieces of work, `grain` at a time, and wait until all are done.
   template <class F>
   void part(Part name, int count, int grain, F f) {
-    auto& claim = model.claims_[phase++ % model.claims_.size()];
+    auto& claim = model.claims_[phase++];
     for (int first; (first = claim.fetch_add(grain, std::memory_order_relaxed)) < count;)
       for (int i = first; i < std::min(count, first + grain); i++) f(i);
     finish(name);
@@ -172,7 +149,7 @@ struct Model::Step {
     auto& rounded = model.rounded_[number];
     if (linear.integers()) rounded.round(from, rows, linear.in, linear.in);
     Product product{linear, from, size_t(linear.in), rows, to, size_t(stride), add, rounded};
-    auto& claim = model.claims_[phase++ % model.claims_.size()];
+    auto& claim = model.claims_[phase++];
     const int threads = model.team_.size();
     const int grain = threads == 1 ? linear.panels : std::max(1, (linear.panels + 4 * threads - 1) / (4 * threads));
     for (int first; (first = claim.fetch_add(grain, std::memory_order_relaxed)) < linear.panels;)

@@ -1,7 +1,12 @@
-// The C interface, called through ctypes; library.py is its other side.
+// The library behind interface.h.
 
 #include "decoder.h"
 #include "sampling.h"
+
+#if defined(__AMX_BF16__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 using namespace byollm;
 
@@ -24,6 +29,16 @@ std::vector<float> vector_of(const float* from, int64_t size) { return {from, fr
 
 extern "C" {
 
+int32_t byollm_permitted() {
+#if defined(__AMX_BF16__)
+  // Linux keeps tiles switched off in a process that has not asked for the larger state of its threads.
+  constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+  return 1;
+#endif
+}
+
 const char* byollm_failure() { return failure.c_str(); }
 
 Model* byollm_new(const Shape* shape, int32_t threads) {
@@ -34,9 +49,8 @@ Model* byollm_new(const Shape* shape, int32_t threads) {
 
 void byollm_free(Model* model) { delete model; }
 
-// name: qkv, o, up, down of a layer, or head; weight (out, in) and bias (out,) or null are copied.
-int byollm_linear(Model* model, int32_t layer, const char* name, const float* weight, int32_t out, int32_t in,
-                  const float* bias, int32_t precision) {
+int32_t byollm_linear(Model* model, int32_t layer, const char* name, const float* weight, int32_t out, int32_t in,
+                      const float* bias, int32_t precision) {
   return guarded([&] {
     std::string which = name;
     Layer* l = which == "head" ? nullptr : &model->layers.at(layer);
@@ -45,8 +59,7 @@ int byollm_linear(Model* model, int32_t layer, const char* name, const float* we
   });
 }
 
-// name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
-int byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {
+int32_t byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {
   return guarded([&] {
     std::string which = name;
     auto values_ = vector_of(values, size);
@@ -62,26 +75,21 @@ int byollm_vector(Model* model, int32_t layer, const char* name, const float* va
   });
 }
 
-// The rows stay the caller's and must outlive the model.
+int32_t byollm_window(Model* model, int32_t layer, int32_t window) {
+  return guarded([&] { model->layers.at(layer).window = window; });
+}
+
 void byollm_tables(Model* model, const void* tokens, const void* positions, int32_t half) {
   model->tokens = {tokens, half != 0};
   model->positions = {positions, half != 0};
 }
 
-// keys (blocks, kv_heads, head_dim, 16) and values (blocks, kv_heads, 16, head_dim up to a multiple of 16).
-int byollm_cache(Model* model, int32_t layer, void* keys, void* values, int32_t window) {
-  return guarded([&] {
-    Layer& l = model->layers.at(layer);
-    l.keys = keys, l.values = values, l.window = window;
-  });
-}
-
-int byollm_forward(Model* model, const Batch* batch) {
+int32_t byollm_forward(Model* model, const Batch* batch) {
   return guarded([&] { model->forward(*batch); });
 }
 
-// Choose a token for each row of scores (rows, vocab); best (rows,) gets the largest scores.
-int byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice* choices, int32_t* tokens, float* best) {
+int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice* choices, int32_t* tokens,
+                      float* best) {
   return guarded([&] {
     static thread_local Sampler sampler;
     for (int row = 0; row < rows; row++)
@@ -89,7 +97,6 @@ int byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice
   });
 }
 
-// Seconds of the calling thread in each part of all steps so far, waiting for the others included.
 void byollm_profile(const Model* model, double* seconds) { std::copy(model->seconds, model->seconds + PARTS, seconds); }
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-"""The compiled library, found and opened; the other side of library.cpp.
+"""The compiled library, found and opened; the other side of interface.h.
 
 It is a plain shared library without Python or torch in it, so it is built in seconds, fits every version of
 both, and ctypes releases the interpreter lock while it computes.
@@ -25,7 +25,7 @@ class KernelError(ByollmError):
 
 
 class Precision(IntEnum):
-    """How weights are stored; the numbers are those of `enum class Precision` in linear.h."""
+    """How weights are stored; the numbers are those of `enum class Precision` in interface.h."""
 
     FLOAT32 = 0
     BFLOAT16 = 1
@@ -34,7 +34,7 @@ class Precision(IntEnum):
 
 
 class Shape(Structure):
-    """`struct Shape` of decoder.h."""
+    """`struct Shape` of interface.h."""
 
     _fields_ = (
         ("vocab", c_int32),
@@ -54,7 +54,7 @@ class Shape(Structure):
 
 
 class Batch(Structure):
-    """`struct Batch` of decoder.h."""
+    """`struct Batch` of interface.h."""
 
     _fields_ = (
         ("tokens", c_int32),
@@ -64,6 +64,8 @@ class Batch(Structure):
         ("first_rows", c_void_p),
         ("tables", c_void_p),
         ("first_ids", c_void_p),
+        ("keys", POINTER(c_void_p)),
+        ("values", POINTER(c_void_p)),
         ("outputs", c_int32),
         ("output_rows", c_void_p),
         ("scores", c_void_p),
@@ -72,7 +74,7 @@ class Batch(Structure):
 
 
 class Choice(Structure):
-    """`struct Choice` of sampling.h."""
+    """`struct Choice` of interface.h."""
 
     _fields_ = (
         ("numbers", c_double * 2),
@@ -115,7 +117,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         ),
         "vector": (c_int32, [c_void_p, c_int32, c_char_p, c_void_p, c_int64]),
         "tables": (None, [c_void_p, c_void_p, c_void_p, c_int32]),
-        "cache": (c_int32, [c_void_p, c_int32, c_void_p, c_void_p, c_int32]),
+        "window": (c_int32, [c_void_p, c_int32, c_int32]),
         "choose": (c_int32, [c_void_p, c_int32, c_int32, POINTER(Choice), c_void_p, c_void_p]),
         "forward": (c_int32, [c_void_p, POINTER(Batch)]),
         "profile": (None, [c_void_p, POINTER(c_double * len(PARTS))]),

@@ -18,11 +18,10 @@
 #include <memory>
 #include <vector>
 
+#include "interface.h"
 #include "simd.h"
 
 namespace byollm {
-
-enum class Precision : int { float32, bfloat16, int8, int4 };
 
 constexpr int GROUP = 32;     // k that share a scale
 constexpr int COLUMNS = 2 * W;  // of a panel

@@ -9,14 +9,6 @@
 
 namespace byollm {
 
-// How a row is chosen; the order of these fields is that of `Choice` in library.py.
-struct Choice {
-  double numbers[2];  // random, in [0, 1)
-  float temperature;  // 0: the best
-  float top_p, min_p;
-  int32_t top_k;  // 0: all
-};
-
 class Sampler {
  public:
   // Returns the token; `best` becomes the largest score, or what is not a number if any is not.

@@ -1,0 +1,81 @@
+// The C interface of the library; library.py declares the same for Python.
+#pragma once
+
+#include <cstdint>
+
+namespace byollm {
+
+class Model;
+
+enum class Precision : int32_t { float32, bfloat16, int8, int4 };  // of stored weights
+
+struct Shape {
+  int32_t vocab, hidden, layers, heads, kv_heads, head_dim, inner, rotary_pairs;
+  int32_t layer_norm;  // else root mean square
+  int32_t gated;       // SiLU gate; else GELU
+  int32_t parallel;    // attention and MLP read the same input
+  int32_t half_cache;  // bfloat16 keys and values, else float32
+  float eps;
+};
+
+// Tokens of some sequences, computed together.
+struct Batch {
+  int32_t tokens;             // rows
+  const int32_t* ids;         // (tokens,)
+  const int32_t* positions;   // (tokens,)
+  int32_t spans;              // sequences; the rows of a span are consecutive tokens of one sequence
+  const int32_t* first_rows;  // (spans + 1,)
+  const int32_t* tables;      // block ids of all spans
+  const int32_t* first_ids;   // (spans,): where a span's block ids begin in `tables`
+  void* const* keys;          // of each layer (blocks, kv_heads, head_dim, 16)
+  void* const* values;        // of each layer (blocks, kv_heads, 16, head_dim up to a multiple of 16)
+  int32_t outputs;
+  const int32_t* output_rows;  // (outputs,): rows whose scores are wanted
+  float* scores;               // (outputs, vocab)
+  float* hidden;               // (tokens, hidden) after the last norm, or null
+};
+
+// How the next token of a row of scores is chosen.
+struct Choice {
+  double numbers[2];  // random, in [0, 1)
+  float temperature;  // 0: the best
+  float top_p, min_p;
+  int32_t top_k;  // 0: all
+};
+
+}  // namespace byollm
+
+// Those that return an int32_t return 0 when all went well.
+extern "C" {
+
+// Whether the system lets this process use what the library was built for; to be asked before all else.
+int32_t byollm_permitted();
+
+const char* byollm_failure();  // of the calling thread's last call
+
+byollm::Model* byollm_new(const byollm::Shape* shape, int32_t threads);  // null: it failed
+void byollm_free(byollm::Model* model);
+
+// name: qkv, o, up, down of a layer, or head; weight (out, in) and bias (out,) or null are copied.
+int32_t byollm_linear(byollm::Model* model, int32_t layer, const char* name, const float* weight, int32_t out,
+                      int32_t in, const float* bias, int32_t precision);
+
+// name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
+int32_t byollm_vector(byollm::Model* model, int32_t layer, const char* name, const float* values, int64_t size);
+
+// How many keys a position of a layer sees; 0: all, which is so from the start.
+int32_t byollm_window(byollm::Model* model, int32_t layer, int32_t window);
+
+// Embeddings; the rows stay the caller's and must outlive the model.
+void byollm_tables(byollm::Model* model, const void* tokens, const void* positions, int32_t half);
+
+int32_t byollm_forward(byollm::Model* model, const byollm::Batch* batch);
+
+// Choose a token for each row of scores (rows, vocab); best (rows,) gets the largest scores, or what is not a
+// number where any is not.
+int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const byollm::Choice* choices, int32_t* tokens,
+                      float* best);
+
+// Seconds of the calling thread in each part of all steps so far, waiting for the others included.
+void byollm_profile(const byollm::Model* model, double* seconds);
+}
