@@ -20,6 +20,8 @@ from byollm.modeling import Tokenizer, load_decoder, save_decoder
 from byollm.settings import REPOSITORY, load_settings
 
 NAME = "byollm-tiny"
+# What the server samples with where a request does not say; how it was chosen stands in bench/LOG.md.
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
 CARD = Path(__file__).with_name("model_card.md")
 
 
@@ -61,7 +63,7 @@ def _install(model: Path, out: Path) -> None:
     """Copy the model with weights rounded to bfloat16: half the size in the repository."""
     tokenizer = Tokenizer.load(model)
     decoder = load_decoder(model, dtype=torch.bfloat16)
-    save_decoder(decoder, out, tokenizer, eos_ids=tokenizer.eos_ids)
+    save_decoder(decoder, out, tokenizer, eos_ids=tokenizer.eos_ids, generation=SAMPLING)
 
 
 def _card(data: Path, pretrained: Path, tuned: Path, work: Path) -> str:
@@ -111,6 +113,8 @@ def _card(data: Path, pretrained: Path, tuned: Path, work: Path) -> str:
         samples=(work / "samples.md").read_text().strip(),
         sources="\n".join(f"| `{source['path']}` | `{source['sha256']}` |" for source in manifest["sources"]),
         seed=base["seed"],
+        temperature=SAMPLING["temperature"],
+        top_p=SAMPLING["top_p"],
     )
 
 

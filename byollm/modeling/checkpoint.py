@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ def save_decoder(
     *,
     dtype: torch.dtype | None = None,
     eos_ids: Sequence[int] | None = None,
+    generation: Mapping[str, Any] = MappingProxyType({}),
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a decoder as a Hugging Face model directory, replacing an older model there in one step.
@@ -99,6 +101,7 @@ def save_decoder(
         tokenizer: saved beside the weights; without it, a tokenizer that is already there stays
         dtype: of the stored tensors; None: as they are
         eos_ids: the tokens that end a generation; None: those of the tokenizer
+        generation: what else generation_config.json says, such as the temperature to sample at
         shard_bytes: the largest size of one file of weights
 
     Raises:
@@ -120,7 +123,8 @@ def save_decoder(
         with atomic_directory(directory) as fresh:
             write_weights(tensors, fresh, shard_bytes)
             _write_json(fresh / CONFIG, config | special | {"dtype": kind})
-            _write_json(fresh / GENERATION_CONFIG, {k: v for k, v in special.items() if v is not None})
+            known = {name: value for name, value in special.items() if value is not None}
+            _write_json(fresh / GENERATION_CONFIG, {**known, **generation})
             if tokenizer is not None:
                 tokenizer.save(fresh)
             _keep_others(directory, fresh, keep_tokenizer=tokenizer is None)

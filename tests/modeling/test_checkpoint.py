@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -171,6 +172,16 @@ def test_special_ids_reach_both_config_files(
         "eos_token_id": 0,
         "pad_token_id": 0,
     }
+
+
+def test_how_to_sample_stands_in_the_generation_config(
+    make_config: MakeConfig, byte_level_directory: Path, tmp_path: Path
+) -> None:
+    wishes = {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
+    decoder = random_decoder(make_config("qwen3"))
+    save_decoder(decoder, tmp_path, Tokenizer.load(byte_level_directory), generation=wishes)
+    found = transformers.GenerationConfig.from_pretrained(tmp_path)
+    assert (found.do_sample, found.temperature, found.top_p, found.eos_token_id) == (True, 0.7, 0.9, 0)
 
 
 def test_without_a_tokenizer_no_special_id_is_made_up(saved: Path) -> None:
