@@ -53,7 +53,8 @@ async def answer(client: ModelClient, question: Question, stop: asyncio.Event) -
         messages = prompt(question.conversation, question.system, skip)
         try:
             model = await client.model()
-            stream = client.chat(model, messages, question.sampling.fields())
+            sampling = question.sampling.fields(await client.defaults())
+            stream = client.chat(model, messages, sampling)
             async with aclosing(_until(stream, stop)) as pieces:
                 async for piece in pieces:
                     statistics.watch(piece)

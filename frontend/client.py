@@ -45,6 +45,7 @@ class ModelClient:
             trust_env=not is_loopback(urlsplit(settings.api).hostname or ""),
         )
         self._short = settings.connect_seconds
+        self._defaults: dict[str, Any] | None = None
 
     async def model(self) -> str:
         """Return the name of the model that is served.
@@ -61,9 +62,18 @@ class ModelClient:
     async def info(self) -> dict[str, Any]:
         """Return what the server tells about its model; nothing, if it does not know the question."""
         try:
-            return await self._get("/model/info")
+            info = await self._get("/model/info")
         except PageError:
-            return {}
+            info = {}
+        defaults = info.get("sampling_defaults")
+        self._defaults = defaults if isinstance(defaults, dict) else {}
+        return info
+
+    async def defaults(self) -> dict[str, Any]:
+        """Return the server's own sampling values, by name, as last told; nothing if it tells none."""
+        if self._defaults is None:
+            await self.info()
+        return self._defaults or {}
 
     async def chat(
         self, model: str, messages: Sequence[dict[str, str]], sampling: dict[str, Any]

@@ -19,6 +19,7 @@ from frontend.errors import ControlError
 from frontend.notes import note
 from frontend.panels import Controls
 from frontend.replies import Replies
+from frontend.sampling import NEUTRAL, start
 from frontend.status import look
 
 Shown = list[dict[str, Any]]
@@ -35,6 +36,7 @@ class Handlers:
     """The handlers of one page process, which remembers nothing of what is said. Wired in `frontend.page`."""
 
     def __init__(self, settings: PageSettings, client: ModelClient):
+        self._settings = settings
         self._longest = settings.max_message_characters
         self._client = client
         self._replies = Replies()
@@ -120,18 +122,25 @@ class Handlers:
         """Stop every answer: the page is about to go."""
         await self._replies.halt_all()
 
-    async def look(self, shown: str, max_tokens: float) -> tuple[Any, ...]:
-        """Bring banner, chip, facts, card and the length control up to date, where something changed."""
+    async def look(self, shown: str, started: str, max_tokens: float) -> tuple[Any, ...]:
+        """Bring banner, chip, facts, card and controls up to date, where something changed.
+
+        The sampling controls start anew with another model than the one that they `started` with.
+        """
         status = await look(self._client, shown)
+        drawing: list[Any] = [gr.skip()] * len(NEUTRAL)
         if status.key == shown:
-            return (gr.skip(),) * 6
+            return (*(gr.skip(),) * 7, *drawing)
         if status.info is None:
-            return status.banner(), status.chip(), gr.skip(), gr.skip(), gr.skip(), status.key
+            return status.banner(), status.chip(), *(gr.skip(),) * 3, status.key, gr.skip(), *drawing
+        if status.model != started:
+            drawing = list(start(self._settings, await self._client.defaults()).values())
         context = status.info.get("max_context")
         length = gr.skip()
         if isinstance(context, int) and context > 1:
             length = gr.update(maximum=context, value=min(max_tokens, context))
-        return status.banner(), status.chip(), facts(status.info), card(status.info), length, status.key
+        told = facts(status.info), card(status.info)
+        return status.banner(), status.chip(), *told, length, status.key, status.model, *drawing
 
     def _excess(self, text: str, what: str) -> str:
         if len(text) <= self._longest:

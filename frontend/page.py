@@ -65,6 +65,7 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         # all the time, of which a browser allows an address six
         left_out = gr.Number(None, precision=0, visible=False)
         shown = gr.Textbox("", visible=False)
+        started = gr.Textbox("", visible=False)
 
         # through the queue, which keeps what a browser is told in order; any number may run at once
         quick: dict[str, Any] = {
@@ -85,11 +86,10 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         chat.undo(handlers.undo, [chat, left_out], said, **quick)
         new.click(handlers.clear, None, said, **quick)
 
-        status = [banner, chip, facts, card, controls.max_tokens, shown]
-        blocks.load(handlers.look, [shown, controls.max_tokens], status, queue=False, **quick)
-        gr.Timer(settings.poll_seconds).tick(
-            handlers.look, [shown, controls.max_tokens], status, queue=False, **quick
-        )
+        known = [shown, started, controls.max_tokens]
+        status = [banner, chip, facts, card, controls.max_tokens, shown, started, *controls.drawing()]
+        blocks.load(handlers.look, known, status, queue=False, **quick)
+        gr.Timer(settings.poll_seconds).tick(handlers.look, known, status, queue=False, **quick)
     return blocks
 
 

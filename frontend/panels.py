@@ -7,7 +7,7 @@ import gradio as gr
 
 from byollm.settings import PageSettings
 from frontend.errors import ControlError
-from frontend.sampling import Sampling
+from frontend.sampling import NEUTRAL, Sampling, start
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class Controls:
     def all(self) -> list[gr.Textbox | gr.Slider]:
         """Return every component, as the inputs of an event; `values` reads them."""
         return [self.system, *self.sampling]
+
+    def drawing(self) -> list[gr.Slider | gr.Textbox]:
+        """Return the components that start from the served model's own values, in the order of `NEUTRAL`."""
+        by_name = dict(zip((field.name for field in fields(Sampling)), self.sampling, strict=True))
+        return [by_name[name] for name in NEUTRAL]
 
     @staticmethod
     def values(system: str | None, *sampling: Any) -> tuple[str, Sampling]:
@@ -39,6 +44,7 @@ class Controls:
 
 def settings_panel(settings: PageSettings) -> Controls:
     """Lay out the settings: what people change often on top, the rest folded away."""
+    values = start(settings, {})
     with gr.Column(elem_id="settings-panel"):
         gr.HTML(_head("Settings"), js_on_load=None)
         system = gr.Textbox(
@@ -52,13 +58,13 @@ def settings_panel(settings: PageSettings) -> Controls:
         temperature = gr.Slider(
             0,
             2,
-            settings.temperature,
+            values["temperature"],
             step=0.05,
             label="Temperature",
             info="0 always takes the likeliest token",
         )
         top_p = gr.Slider(
-            0.05, 1, settings.top_p, step=0.01, label="Top-p", info="Draw from this share of probability"
+            0.05, 1, values["top_p"], step=0.01, label="Top-p", info="Draw from this share of probability"
         )
         max_tokens = gr.Slider(
             1,
@@ -70,12 +76,12 @@ def settings_panel(settings: PageSettings) -> Controls:
         )
         with gr.Accordion("More sampling", open=False):
             top_k = gr.Slider(
-                0, 200, settings.top_k, step=1, label="Top-k", info="Draw from so many tokens; 0 is off"
+                0, 200, values["top_k"], step=1, label="Top-k", info="Draw from so many tokens; 0 is off"
             )
             min_p = gr.Slider(
                 0,
                 1,
-                settings.min_p,
+                values["min_p"],
                 step=0.01,
                 label="Min-p",
                 info="Drop what is this much less likely than the best",
@@ -91,7 +97,7 @@ def settings_panel(settings: PageSettings) -> Controls:
             repetition = gr.Slider(
                 1,
                 2,
-                settings.repetition_penalty,
+                values["repetition_penalty"],
                 step=0.01,
                 label="Repetition",
                 info="Of all that came before; 1 is off",

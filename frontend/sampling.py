@@ -1,7 +1,19 @@
-"""What the sampling controls say, as the fields of a request."""
+"""What the sampling controls say, as the fields of a request; and what they start from."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from byollm.settings import PageSettings
+
+NEUTRAL: dict[str, float] = {
+    "temperature": 1,
+    "top_p": 1,
+    "top_k": 0,
+    "min_p": 0,
+    "repetition_penalty": 1,
+}
+"""OpenAI's defaults, and vLLM's for what OpenAI does not have: the values that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -18,25 +30,31 @@ class Sampling:
     presence_penalty: float
     frequency_penalty: float
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self, known: Collection[str] = ()) -> dict[str, Any]:
         """Return the fields to send: OpenAI's two always, the others only where they change something.
 
-        A server need not know `top_k` or `min_p` to be of use, and refuses what it does not know.
+        A server need not know `top_k` or `min_p` to be of use, and refuses what it does not know. Those that
+        are `known` to have a default of their own there are sent as well.
         """
-        neutral = {
-            "top_k": 0,
-            "min_p": 0,
-            "seed": None,
-            "repetition_penalty": 1,
-            "presence_penalty": 0,
-            "frequency_penalty": 0,
-        }
+        neutral = NEUTRAL | {"seed": None, "presence_penalty": 0, "frequency_penalty": 0}
+        always = {"temperature", "top_p", *known}
         chosen = {
-            name: getattr(self, name) for name, value in neutral.items() if getattr(self, name) != value
+            name: getattr(self, name)
+            for name, value in neutral.items()
+            if name in always or getattr(self, name) != value
         }
         return {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "max_tokens": int(self.max_tokens),
             **{name: int(value) if name in ("top_k", "seed") else value for name, value in chosen.items()},
         }
+
+
+def start(settings: PageSettings, defaults: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the controls start from: the page's settings, else the model's defaults, else nothing."""
+    values = {}
+    for name, neutral in NEUTRAL.items():
+        told = defaults.get(name)
+        wished = told if isinstance(told, int | float) else neutral
+        chosen = getattr(settings, name)
+        values[name] = wished if chosen is None else chosen
+    return values

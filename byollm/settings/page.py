@@ -25,16 +25,16 @@ class PageSettings(Section):
     """Questions offered on the empty chat."""
     system_prompt: Annotated[str, Field(max_length=8000)] = ""
     """System prompt that a new session starts with; empty sends none."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    """Temperature that the control starts from; 0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Nucleus (top-p) that the control starts from; 1 is off."""
-    top_k: Annotated[int, Field(ge=0, le=200)] = 0
-    """Top-k that the control starts from; 0 is off."""
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Min-p that the control starts from; 0 is off."""
-    repetition_penalty: Annotated[float, Field(ge=1, le=2)] = 1.0
-    """Repetition penalty that the control starts from; 1 is off."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Temperature that the control starts from; 0 is greedy. By default the served model's own."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus (top-p) that the control starts from; 1 is off. By default the served model's own."""
+    top_k: Annotated[int, Field(ge=0, le=200)] | None = None
+    """Top-k that the control starts from; 0 is off. By default the served model's own."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Min-p that the control starts from; 0 is off. By default the served model's own."""
+    repetition_penalty: Annotated[float, Field(ge=1, le=2)] | None = None
+    """Repetition penalty that the control starts from; 1 is off. By default the served model's own."""
     max_tokens: Annotated[int, Field(ge=1)] = 256
     """Longest answer in tokens that the control starts from."""
     max_message_characters: Annotated[int, Field(ge=1)] = 16_000

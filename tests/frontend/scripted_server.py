@@ -2,7 +2,7 @@
 
 A process of its own: `python scripted_server.py PORT`. The question chooses the script (see `answer`);
 `GET /seen` tells what was asked and how often a client went away before its answer ended; `POST /state` makes
-it "loading".
+it "loading", and adds to what it tells of its model.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ Trained on **nothing**. <script>window.pwned = "card"</script>
 
 app = FastAPI()
 seen: dict[str, Any] = {"bodies": [], "gone": 0}
-state = {"status": "ready"}
+state: dict[str, Any] = {"status": "ready", "facts": {}}
 
 
 @app.get("/seen")
@@ -44,7 +44,7 @@ async def tell() -> dict[str, Any]:
 
 
 @app.post("/state")
-async def set_state(request: Request) -> dict[str, str]:
+async def set_state(request: Request) -> dict[str, Any]:
     state.update(await request.json())
     return state
 
@@ -59,7 +59,7 @@ async def models() -> Any:
 @app.get("/model/info")
 async def info() -> dict[str, Any]:
     facts = {"model": "scripted-1m", "parameters": 1_234_567, "max_context": 512, "version": "9.9"}
-    return facts | {"card": CARD}
+    return facts | {"card": CARD} | state["facts"]
 
 
 @app.post("/v1/chat/completions")

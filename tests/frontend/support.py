@@ -73,6 +73,10 @@ class ScriptedServer:
     def be(self, status: str) -> None:
         httpx.post(f"{self.address}/state", json={"status": status}, trust_env=False)
 
+    def tell(self, **facts: Any) -> None:
+        """Have it tell these facts of its model beside its usual ones."""
+        httpx.post(f"{self.address}/state", json={"facts": facts}, trust_env=False)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()

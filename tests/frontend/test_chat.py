@@ -174,6 +174,36 @@ def test_settings_reach_the_request(page: Page, server: ScriptedServer) -> None:
     }
 
 
+def test_controls_start_from_what_the_model_comes_with(
+    open_page: Callable[..., Page], page_address: str, server: ScriptedServer
+) -> None:
+    wished = {"temperature": 0.35, "top_p": 0.8, "top_k": 30, "min_p": 0, "repetition_penalty": 1.1}
+    server.tell(sampling_defaults=wished)
+    try:
+        page = open_page(page_address)
+        chat = Chat(page)
+        temperature = page.get_by_label("number input for Temperature")
+        expect(temperature).to_have_value("0.35")
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="More sampling").click()
+        top_k = page.get_by_label("number input for Top-k")
+        top_k.fill("0")
+        top_k.press("Tab")
+        page.keyboard.press("Escape")
+        chat.ask_and_wait("plain")
+        # what is off here, though the model wishes otherwise, is sent too
+        assert {name: server.asked[name] for name in wished} == wished | {"top_k": 0}
+        server.be("loading")
+        expect(page.locator("#status .chip.loading")).to_be_visible()
+        server.be("ready")
+        expect(page.locator("#status .chip.ready")).to_be_visible()
+        expect(top_k).to_have_value("0")  # what somebody has set stays
+        expect(temperature).to_have_value("0.35")
+    finally:
+        server.be("ready")
+        server.tell()
+
+
 def test_two_sessions_do_not_see_each_other(
     open_page: Callable[..., Page], page_address: str, server: ScriptedServer
 ) -> None:
