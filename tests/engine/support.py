@@ -1,8 +1,12 @@
 """Small parts that several test files use."""
 
+import random
+from collections.abc import Sequence
+
 from byollm.engine import Engine, Output
 from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
+from byollm.engine.speculation import Drafter
 from byollm.engine.text_stream import TextStream
 
 
@@ -43,3 +47,24 @@ def collect(merged: dict[tuple[str, int], Output], outputs: list[Output]) -> Non
             merged[key].merge(output)
         else:
             merged[key] = output
+
+
+class Oracle(Drafter):
+    """Proposes what it is told the sequences will say, now and then a little wrong."""
+
+    def __init__(self, sequences: Sequence[list[int]], wrong: float = 0.2) -> None:
+        super().__init__(8, 3)
+        self._sequences = list(sequences)
+        self._wrong = wrong
+        self._random = random.Random(0)
+
+    def propose(self, running: Sequence[Request]) -> dict[Request, list[int]]:
+        drafts = {}
+        for request in running:
+            known = len(request.tokens)
+            for sequence in self._sequences:
+                if sequence[:known] == request.tokens and request.remaining == 1:
+                    room = request.max_tokens - request.completion_tokens - 1
+                    draft = sequence[known : known + min(room, self._random.randint(0, 8))]
+                    drafts[request] = [t if self._random.random() > self._wrong else 3 for t in draft]
+        return drafts

@@ -1,7 +1,6 @@
 """Drafts change how many tokens a step yields, and nothing else."""
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,36 +12,14 @@ from byollm.engine import Engine, Output, SamplingParams
 from byollm.engine.kv_cache import KVCache
 from byollm.engine.model_runner import ModelRunner
 from byollm.engine.request import Request
-from byollm.engine.speculation import Drafter
 from byollm.modeling import Decoder, Tokenizer
 from tests.engine.conftest import FAMILIES, make_decoder
-from tests.engine.support import collect, run
+from tests.engine.support import Oracle, collect, run
 
 MakeEngine = Callable[..., Engine]
 FamilyModel = Callable[[str], tuple[Any, Decoder]]
 REPEATING = [5, 9, 40, 7, 31, 12] * 5
 POISON = 299
-
-
-class Oracle(Drafter):
-    """Proposes what it is told the sequences will say, now and then a little wrong."""
-
-    def __init__(self, sequences: Sequence[list[int]], wrong: float = 0.2) -> None:
-        super().__init__(8, 3)
-        self._sequences = list(sequences)
-        self._wrong = wrong
-        self._random = random.Random(0)
-
-    def propose(self, running: Sequence[Request]) -> dict[Request, list[int]]:
-        drafts = {}
-        for request in running:
-            known = len(request.tokens)
-            for sequence in self._sequences:
-                if sequence[:known] == request.tokens and request.remaining == 1:
-                    room = request.max_tokens - request.completion_tokens - 1
-                    draft = sequence[known : known + min(room, self._random.randint(0, 8))]
-                    drafts[request] = [t if self._random.random() > self._wrong else 3 for t in draft]
-        return drafts
 
 
 def answer(engine: Engine, prompt: list[int] = REPEATING, **params: Any) -> Output:
