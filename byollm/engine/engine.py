@@ -19,7 +19,7 @@ from byollm.engine.kv_cache import BLOCK_SIZE, choose_num_blocks
 from byollm.engine.outputs import EngineStats, FinishReason, Output
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
-from byollm.engine.sampler import Sample, sample
+from byollm.engine.sampler import Sample, sample_ahead
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.scheduler import Chunk, Scheduler
 from byollm.engine.speculation import Drafter
@@ -198,43 +198,43 @@ class Engine:
         return TextStream(IncrementalDetokenizer(self.tokenizer, continues=True), stops)
 
     def _postprocess(self, runs: Sequence[Run]) -> list[Output]:
-        outputs: dict[Request, Output] = {}
-        for run in runs:
-            if run.result is None:
-                run.chunk.request.computed = run.chunk.end
-            else:
-                outputs[run.chunk.request] = self._advance(run.chunk.request, run.result)
-        self._verify([(run.chunk, run.ahead) for run in runs if run.ahead is not None], outputs)
-        return list(outputs.values())
+        outputs = []
+        for chunk, result, ahead in runs:
+            if result is None:
+                chunk.request.computed = chunk.end
+                continue
+            output = self._advance(chunk.request, result)
+            if ahead is not None:
+                self._verify(chunk, ahead, output)
+            outputs.append(output)
+        return outputs
 
-    def _verify(self, drafted: Sequence[tuple[Chunk, Tensor]], outputs: dict[Request, Output]) -> None:
-        """Let each sequence go on for as long as the token chosen is the one that its draft assumed.
+    def _verify(self, chunk: Chunk, ahead: Tensor, output: Output) -> None:
+        """Let a sequence go on for as long as the token chosen is the one that its draft assumed.
 
         Each token is chosen from its logits, with its own random numbers, as if it had a step to itself; so
         drafts change nothing but how many tokens a step yields. What fails here is left to the next step.
+
+        Args:
+            chunk: the sequence and its draft.
+            ahead: logits (drafted, vocab) after each token of the draft.
+            output: what the step has yielded so far; becomes all of it.
         """
-        place, going = 0, drafted
-        while going := [
-            (chunk, ahead)
-            for chunk, ahead in going
-            if len(chunk.request.tokens) == chunk.start + 2 + place
-            and outputs[chunk.request].finish_reason is None
-            and chunk.draft[place : place + 1] == (chunk.request.tokens[-1],)
-        ]:
-            requests = [chunk.request for chunk, _ in going]
-            samples = sample(torch.stack([ahead[place] for _, ahead in going]), requests)
-            for request, chosen in zip(requests, samples, strict=True):
-                if chosen is not None:
-                    outputs[request].merge(self._advance(request, chosen))
-            place += 1
-        for chunk, ahead in drafted:
-            request, output = chunk.request, outputs[chunk.request]
-            right = max(0, len(output.token_ids) - 1)
-            self._drafter.learn(request, len(chunk.draft), right)
-            if output.finish_reason is None:
-                if not ahead[right:].sum().isfinite():  # nor is then what wrong guesses left in the cache
-                    wipe(self.runner, request)
-                self.scheduler.trim(request)
+        request = chunk.request
+        following = sample_ahead(ahead, request)
+        for guess in chunk.draft:
+            if output.finish_reason is not None or guess != request.tokens[-1]:
+                break
+            chosen = next(following)
+            if chosen is None:
+                break
+            output.merge(self._advance(request, chosen))
+        right = max(0, len(output.token_ids) - 1)
+        self._drafter.learn(request, len(chunk.draft), right)
+        if output.finish_reason is None:
+            if not ahead[right:].sum().isfinite():  # nor is then what wrong guesses left in the cache
+                wipe(self.runner, request)
+            self.scheduler.trim(request)
 
     def _advance(self, request: Request, result: Sample | Failure) -> Output:
         """Go on with a sequence whose known tokens are all computed."""
@@ -250,33 +250,43 @@ class Engine:
 
     def _accept(self, request: Request, result: Sample) -> Output:
         """Add a chosen token to its sequence, and end the sequence if that token does."""
-        token, params = result.token_id, request.params
-        if request.completion_tokens == 0:
+        token, logprobs = result
+        count = request.completion_tokens + 1
+        if count == 1:
             self._prompt_tokens_total += request.prompt_length
         self._generation_tokens_total += 1
         request.append(token)
-        output = _increment(request)
-        output.token_ids = [token]
-        output.logprobs = None if result.logprobs is None else [result.logprobs]
-        if token in params.stop_token_ids:
-            output.finish_reason, output.stop_reason = "stop", token
-        elif token in self._eos_ids and not params.ignore_eos:
-            output.finish_reason = "stop"
+        text = ""
+        finish_reason: FinishReason | None = None
+        stop_reason: str | int | None = None
+        if token in request.endings:
+            finish_reason = "stop"
+            stop_reason = token if token in request.params.stop_token_ids else None
         else:
-            stoppable = request.completion_tokens > params.min_tokens
-            output.text, output.stop_reason = request.text.push(token, stoppable)
-            if output.stop_reason is not None:
-                output.finish_reason = "stop"
-            elif request.completion_tokens == request.max_tokens:
-                output.finish_reason = "length"
-        if output.finish_reason is not None:
-            if not isinstance(output.stop_reason, str):
-                output.text += request.text.flush()
+            text, stop_reason = request.text.push(token, count > request.params.min_tokens)
+            if stop_reason is not None:
+                finish_reason = "stop"
+            elif count == request.max_tokens:
+                finish_reason = "length"
+        if finish_reason is not None:
+            if not isinstance(stop_reason, str):
+                text += request.text.flush()
             self._finish(request)
-        return output
+        return Output(
+            request.request_id,
+            request.index,
+            request.prompt_length,
+            count,
+            request.cached or 0,
+            text,
+            [token],
+            None if logprobs is None else [logprobs],
+            finish_reason,
+            stop_reason,
+        )
 
     def _abort(self, request: Request) -> Output:
-        output = _increment(request, "abort")
+        output = _last(request, "abort")
         output.text = request.text.flush()
         self._finish(request)
         return output
@@ -285,7 +295,7 @@ class Engine:
         # They may hold numbers that are not finite. Another who holds one of them finds that out by itself.
         self.runner.cache.clear(self.scheduler.discard(request))
         self._forget(request)
-        output = _increment(request, "error")
+        output = _last(request, "error")
         output.error, output.blames = failure.reason, failure.blames
         return output
 
@@ -300,7 +310,7 @@ class Engine:
             del self._unfinished[request.request_id]
 
 
-def _increment(request: Request, finish_reason: FinishReason | None = None) -> Output:
+def _last(request: Request, finish_reason: FinishReason) -> Output:
     return Output(
         request_id=request.request_id,
         index=request.index,

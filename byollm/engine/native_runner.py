@@ -1,11 +1,12 @@
 """Runs the chunks of one step through the C++ kernels, the fast path on a CPU."""
 
 import ctypes
+import struct
+from array import array
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,9 +97,13 @@ class NativeRunner:
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
-        spans = [Span(chunk.tokens, chunk.start, chunk.request.blocks) for chunk in chunks]
-        ends = accumulate(chunk.end - chunk.start for chunk in chunks)
-        rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
+        spans: list[Span] = []
+        rows: list[int] = []
+        end = 0
+        for chunk in chunks:
+            spans.append(Span(chunk.tokens, chunk.start, chunk.request.blocks))
+            end += chunk.end - chunk.start
+            rows += range(end - chunk.rows, end)
         scores = torch.empty(len(rows), self._shape.vocab)
         self._forward(spans, self.cache, output_rows=rows, scores=scores)
         return scores
@@ -127,14 +132,17 @@ class NativeRunner:
         scores: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> None:
-        ids = [token for span in spans for token in span.tokens]
-        positions = [span.start + offset for span in spans for offset in range(len(span.tokens))]
-        first_rows = [0, *accumulate(len(span.tokens) for span in spans)]
-        tables = [block for span in spans for block in span.blocks]
-        first_ids = [0, *accumulate(len(span.blocks) for span in spans)]
-        lists = (ids, positions, first_rows, tables, first_ids, output_rows)
-        arrays = [np.array(numbers, dtype=np.int32) for numbers in lists]
-        at = [array.ctypes.data for array in arrays]
+        parts: tuple[list[int], ...] = [], [], [0], [], [], [*output_rows]
+        ids, positions, first_rows, tables, first_ids, _ = parts
+        for tokens, start, blocks in spans:
+            positions += range(start, start + len(tokens))
+            ids += tokens
+            first_rows.append(len(ids))
+            first_ids.append(len(tables))
+            tables += blocks
+        *starts, size = accumulate(map(len, parts), initial=0)
+        numbers = array("i", struct.pack(f"{size}i", *chain.from_iterable(parts)))
+        at = [numbers.buffer_info()[0] + numbers.itemsize * start for start in starts]
         batch = Batch(
             tokens=len(ids),
             ids=at[0],

@@ -2,9 +2,9 @@
 
 import ctypes
 import math
+from array import array
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
 from byollm.engine.request import Request
@@ -13,27 +13,32 @@ from byollm.kernels.cpu import Choice
 from byollm.kernels.cpu.library import check
 
 
-def choose(library: ctypes.CDLL, logits: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[bool]]:
-    """Return each row's token, and whether its logits are numbers.
+def choose(
+    library: ctypes.CDLL, logits: Tensor, requests: Sequence[Request], positions: Sequence[int]
+) -> list[int]:
+    """Return each row's token, -1 where its logits are not numbers.
 
     Args:
         library: the compiled kernels.
-        logits: (requests, vocab) float32 on the CPU, contiguous.
-        requests: the sequences.
+        logits: (rows, vocab) float32 on the CPU, contiguous.
+        requests: the sequence of each row.
+        positions: where in its sequence the token is to stand.
     """
     rows, vocab = logits.shape
-    choices = (Choice * rows)(*map(_choice, requests))
-    tokens, best = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.float32)
+    choices = (Choice * rows)(*map(_choice, requests, positions))
+    tokens, best = array("i", bytes(4 * rows)), array("f", bytes(4 * rows))
     check(
         library,
-        library.byollm_choose(logits.data_ptr(), rows, vocab, choices, tokens.ctypes.data, best.ctypes.data),
+        library.byollm_choose(
+            logits.data_ptr(), rows, vocab, choices, tokens.buffer_info()[0], best.buffer_info()[0]
+        ),
     )
-    return tokens.tolist(), [math.isfinite(value) for value in best.tolist()]
+    return [token if math.isfinite(most) else -1 for token, most in zip(tokens, best, strict=True)]
 
 
-def _choice(request: Request) -> Choice:
+def _choice(request: Request, position: int) -> Choice:
     params = request.params
     if params.greedy:
         return Choice()
-    numbers = uniforms(request.seed, len(request.tokens))
+    numbers = uniforms(request.seed, position)
     return Choice(numbers, params.temperature, params.top_p, params.min_p, max(0, params.top_k))

@@ -37,6 +37,8 @@ class Request:
         published: how many of `blocks` can be found by their keys.
         cached: how many tokens were found in the cache when the sequence was first admitted; None before.
         history: what drafts are made from; None before the first.
+        plain: whether each token depends on its logits, `params` and `seed` alone, and nothing but its id is
+            wanted.
     """
 
     request_id: str
@@ -57,6 +59,10 @@ class Request:
     published: int = 0
     cached: int | None = None
     history: "History | None" = None
+    plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plain = self.params.logprobs is None and not self.params.adjusted and self.grammar is None
 
     @property
     def completion_tokens(self) -> int:
@@ -71,6 +77,8 @@ class Request:
     def append(self, token_id: int) -> None:
         """Add one generated token."""
         self.tokens.append(token_id)
+        if self.plain:
+            return
         if self.params.penalised:
             self.counts[token_id] = self.counts.get(token_id, 0) + 1
         if self.grammar is not None:

@@ -1,6 +1,6 @@
 """Chooses the next token of each sequence from its logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,6 @@ class Sample(NamedTuple):
     logprobs: TokenLogprobs | None
 
 
-@torch.inference_mode()
 def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     """Choose one token for each request; None where its logits are not finite, or its grammar has failed.
 
@@ -34,9 +33,30 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
         logits: (requests, vocab) float32; changed in place.
         requests: the sequences, at the point where their next token is wanted.
     """
-    if all(_plain(request) for request in requests):
-        tokens, finite = choose(logits, requests)
-        return [Sample(token, None) if ok else None for token, ok in zip(tokens, finite, strict=True)]
+    if all(request.plain for request in requests):
+        tokens = choose(logits, requests, [len(request.tokens) for request in requests])
+        return [Sample(token, None) if token >= 0 else None for token in tokens]
+    return _sample_adjusted(logits, requests)
+
+
+def sample_ahead(logits: Tensor, request: Request) -> Iterator[Sample | None]:
+    """Choose the token after each token of a draft, as `sample` does when all before it are known.
+
+    Args:
+        logits: (drafted, vocab) float32; changed in place.
+        request: the sequence; it has to be given each guess that came true before the next choice is taken.
+    """
+    if request.plain:  # then nothing but the place is new with each token
+        known = len(request.tokens)
+        for token in choose(logits, [request] * len(logits), range(known, known + len(logits))):
+            yield Sample(token, None) if token >= 0 else None
+    else:
+        for row in range(len(logits)):
+            yield sample(logits[row : row + 1], [request])[0]
+
+
+@torch.inference_mode()
+def _sample_adjusted(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     finite = logits.amax(-1).isfinite().tolist()  # not a number if any is not
     if not all(finite):
         logits[torch.tensor([not ok for ok in finite], device=logits.device)] = 0
@@ -48,22 +68,17 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[Sample | None]:
     if any(request.grammar is not None for request in requests):
         apply_masks(logits, [request.grammar for request in requests])
         finite = [ok and not _failed(request) for ok, request in zip(finite, requests, strict=True)]
-    tokens, _ = choose(logits, requests)
+    tokens = choose(logits, requests, [len(request.tokens) for request in requests])
     logprobs: list[TokenLogprobs | None] = [None] * len(requests)
     if raw is not None:
-        chosen = [tokens[row] for row in reported]
+        chosen = [max(0, tokens[row]) for row in reported]
         wanted = [requests[row].params.logprobs or 0 for row in reported]
         for row, entry in zip(reported, report_logprobs(raw, chosen, wanted), strict=True):
             logprobs[row] = entry
     return [
-        Sample(token, entry) if ok else None
+        Sample(token, entry) if ok and token >= 0 else None
         for token, entry, ok in zip(tokens, logprobs, finite, strict=True)
     ]
-
-
-def _plain(request: Request) -> bool:
-    params = request.params
-    return params.logprobs is None and not params.adjusted and request.grammar is None
 
 
 def _failed(request: Request) -> bool:
@@ -89,15 +104,22 @@ def _adjust(row: Tensor, request: Request) -> None:
         row[ids] -= params.presence_penalty + params.frequency_penalty * counts
 
 
-def choose(logits: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[bool]]:
-    """Return the token of each row of logits (requests, vocab), and whether its logits are numbers."""
+def choose(logits: Tensor, requests: Sequence[Request], positions: Sequence[int]) -> list[int]:
+    """Return the token of each row of logits (rows, vocab), -1 where they are not numbers.
+
+    Args:
+        logits: float32.
+        requests: the sequence of each row.
+        positions: where in its sequence the token is to stand.
+    """
     library = load_library() if logits.device.type == "cpu" else None
     if library is None:
-        return choose_with_torch(logits, requests)
-    return native_sampler.choose(library, logits.contiguous(), requests)
+        return choose_with_torch(logits, requests, positions)
+    return native_sampler.choose(library, logits.contiguous(), requests, positions)
 
 
-def choose_with_torch(logits: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[bool]]:
+@torch.inference_mode()
+def choose_with_torch(logits: Tensor, requests: Sequence[Request], positions: Sequence[int]) -> list[int]:
     """Do the same on any device; this defines what is chosen."""
     finite = logits.amax(-1).isfinite().tolist()
     kinds: dict[str, list[int]] = {"greedy": [], "whole": [], "filtered": []}
@@ -113,7 +135,7 @@ def choose_with_torch(logits: Tensor, requests: Sequence[Request]) -> tuple[list
         if kind == "greedy":
             chosen = part.argmax(-1)
         else:
-            pairs = [uniforms(requests[row].seed, len(requests[row].tokens)) for row in rows]
+            pairs = [uniforms(requests[row].seed, positions[row]) for row in rows]
             numbers = torch.tensor(pairs, dtype=torch.float64, device=part.device)
             weights = to_weights(part, params)
             if kind == "filtered":
@@ -122,7 +144,7 @@ def choose_with_torch(logits: Tensor, requests: Sequence[Request]) -> tuple[list
                 chosen = draw_whole(weights, numbers)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             tokens[row] = token
-    return tokens, finite
+    return [token if ok else -1 for token, ok in zip(tokens, finite, strict=True)]
 
 
 def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:

@@ -2,14 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.prefix import block_keys
 from byollm.engine.request import Request
 
 
-class Chunk(NamedTuple):
+@dataclass(slots=True)
+class Chunk:
     """Tokens `start` to `end` of a sequence, to be computed in one step.
 
     Attributes:
@@ -17,27 +18,20 @@ class Chunk(NamedTuple):
         start: position of the first token.
         end: position after the last.
         draft: the last of the tokens, where they are not known but only guessed.
+        rows: after how many of the tokens, the last ones, logits are wanted: the last known one, so that the
+            next can be chosen, and those guessed. 0 where the chunk does not reach them.
     """
 
     request: Request
     start: int
     end: int
     draft: tuple[int, ...] = ()
-
-    @property
-    def samples(self) -> bool:
-        """Whether the chunk reaches the last known token, so that the next one can be chosen."""
-        return self.end - len(self.draft) == len(self.request.tokens)
+    rows: int = 1
 
     @property
     def tokens(self) -> list[int]:
         """The tokens to compute, those guessed included."""
         return [*self.request.tokens[self.start : self.end], *self.draft]
-
-    @property
-    def rows(self) -> int:
-        """After how many of the tokens, the last ones, logits are wanted."""
-        return 1 + len(self.draft) if self.samples else 0
 
 
 class Scheduler:
@@ -119,21 +113,21 @@ class Scheduler:
             for index, chunk in enumerate(chunks):
                 chunks[index] = self._extend(chunk, drafts.get(chunk.request, [])[:budget])
                 budget -= len(chunks[index].draft)
-        for request in self.running:
-            if budget > 0 and request.remaining > 1:
-                budget -= self._take(request, budget, chunks)
+        if len(chunks) < len(self.running):
+            for request in self.running:
+                if budget > 0 and request.remaining > 1:
+                    budget -= self._take(request, budget, chunks)
         if self.preemptions == preemptions:
             self._admit(budget, chunks)
         return chunks
 
     def _decodes(self) -> list[Chunk]:
         chunks: list[Chunk] = []
-        index = 0
-        while index < len(self.running):  # the list shrinks from its end when somebody is preempted
-            request = self.running[index]
-            if request.remaining == 1 and self._grow(request):
-                chunks.append(Chunk(request, request.computed, len(request.tokens)))
-            index += 1
+        size = self.pool.block_size
+        for request in self.running:  # the list shrinks from its end when somebody is preempted
+            known = len(request.tokens)
+            if request.computed == known - 1 and (len(request.blocks) * size >= known or self._grow(request)):
+                chunks.append(Chunk(request, known - 1, known))
         return chunks
 
     def _grow(self, request: Request) -> bool:
@@ -159,7 +153,7 @@ class Scheduler:
         missing = self.pool.blocks_for(end) - len(request.blocks)
         if missing > 0:
             request.blocks += self.pool.allocate(missing)
-        return Chunk(request, chunk.start, end, tuple(draft))
+        return Chunk(request, chunk.start, end, tuple(draft), 1 + len(draft))
 
     def trim(self, request: Request) -> None:
         """Give back the blocks that only tokens guessed wrong needed."""
@@ -209,7 +203,8 @@ class Scheduler:
     @staticmethod
     def _take(request: Request, budget: int, chunks: list[Chunk]) -> int:
         count = min(request.remaining, budget)
-        chunks.append(Chunk(request, request.computed, request.computed + count))
+        end = request.computed + count
+        chunks.append(Chunk(request, request.computed, end, rows=int(end == len(request.tokens))))
         return count
 
     def _release(self, request: Request) -> list[int]:

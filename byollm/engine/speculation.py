@@ -112,11 +112,9 @@ def draft_length(rate: float, running: int, most: int) -> int:
         most: the longest draft allowed.
     """
     token = (1 + ROW_COST * (running - 1)) / max(running, 1)
-    best, length = 0.0, 0
-    gain, chance = -CAUTION * DRAFT_COST, 1.0
-    for count in range(1, most + 1):
-        chance *= rate
+    gain, chance, length = -CAUTION * DRAFT_COST, rate, 0
+    while length < most and chance * token > CAUTION * ROW_COST:
         gain += chance * token - CAUTION * ROW_COST
-        if gain > best:
-            best, length = gain, count
-    return length
+        chance *= rate
+        length += 1
+    return length if gain > 0 else 0

@@ -52,22 +52,22 @@ def compute(runner: Runner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> li
         return []
     try:
         logits = runner.run(chunks)
-        ends = list(accumulate(chunk.rows for chunk in chunks))
+        sampling = [chunk for chunk in chunks if chunk.rows]
         first = logits
-        if any(chunk.draft for chunk in chunks):
-            first = logits[
-                [end - chunk.rows for end, chunk in zip(ends, chunks, strict=True) if chunk.samples]
-            ]
-        samples = iter(sample(first, [chunk.request for chunk in chunks if chunk.samples]))
-        runs = []
-        for end, chunk in zip(ends, chunks, strict=True):
-            result = next(samples) or _no_sample(chunk.request) if chunk.samples else None
+        if any(chunk.draft for chunk in sampling):
+            ends = accumulate(chunk.rows for chunk in sampling)
+            first = logits[[end - chunk.rows for end, chunk in zip(ends, sampling, strict=True)]]
+        samples = iter(sample(first, [chunk.request for chunk in sampling]))
+        runs, row = [], 0
+        for chunk in chunks:
+            row += chunk.rows
+            result = next(samples) or _no_sample(chunk.request) if chunk.rows else None
             if not chunk.draft:
                 runs.append(Run(chunk, result))
             elif isinstance(result, Failure):
                 runs += compute(runner, scheduler, [_without_draft(runner, scheduler, chunk)])
             else:
-                runs.append(Run(chunk, result, logits[end - len(chunk.draft) : end]))
+                runs.append(Run(chunk, result, logits[row - len(chunk.draft) : row]))
         return runs
     except Exception as error:
         if len(chunks) == 1 and not chunks[0].draft:
@@ -83,7 +83,7 @@ def _without_draft(runner: Runner, scheduler: Scheduler, chunk: Chunk) -> Chunk:
         return chunk
     wipe(runner, chunk.request)
     scheduler.trim(chunk.request)
-    return chunk._replace(end=chunk.end - len(chunk.draft), draft=())
+    return Chunk(chunk.request, chunk.start, chunk.end - len(chunk.draft))
 
 
 def wipe(runner: Runner, request: Request) -> None:

@@ -62,6 +62,7 @@ class TextStream:
 
     def __init__(self, detokenizer: Detokenizer | None, stops: tuple[str, ...] = ()) -> None:
         self._detokenizer = detokenizer
+        self._stops = stops
         self._scanner = StopScanner(stops)
 
     def push(self, token_id: int, stoppable: bool = True) -> tuple[str, str | None]:
@@ -72,7 +73,7 @@ class TextStream:
         if self._detokenizer is None:
             return "", None
         text = self._detokenizer.push(token_id)
-        return self._scanner.push(text) if stoppable else (text, None)
+        return self._scanner.push(text) if stoppable and self._stops else (text, None)
 
     def flush(self) -> str:
         """End the text; return what is left of it."""

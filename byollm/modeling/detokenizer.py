@@ -10,6 +10,9 @@ class TokenBytes(Protocol):
     leading_spaces: int
     """How many spaces at the very beginning of a text are dropped."""
 
+    def token_text(self, token_id: int) -> str | None:
+        """Return the text of a token that is whole characters; None for others and for control tokens."""
+
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:
         """Return the bytes that a token stands for."""
 
@@ -35,14 +38,19 @@ class IncrementalDetokenizer:
         self._first = not continues
         self._strip = 0 if continues else tokenizer.leading_spaces
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._between = False  # characters, and not at the beginning
 
     def push(self, token_id: int) -> str:
         """Take the next token and return the text that has become certain, perhaps none."""
+        if self._between and (whole := self._tokenizer.token_text(token_id)) is not None:
+            return whole
         if self._skip_special and self._tokenizer.is_special(token_id):
             return ""
         piece = self._tokenizer.token_bytes(token_id, first=self._first)
         self._first = False
-        return self._stripped(self._utf8.decode(piece))
+        text = self._stripped(self._utf8.decode(piece))
+        self._between = not self._strip and not self._utf8.getstate()[0]
+        return text
 
     def flush(self) -> str:
         """End the text and return what was held back: a character cut short, as U+FFFD, or nothing."""

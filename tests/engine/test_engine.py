@@ -231,7 +231,7 @@ def test_only_rows_that_sample_get_logits_and_a_chunk_can_be_run_again(make_engi
     engine = make_engine()
     half, whole = make_request("half", 20), make_request("whole", 5)
     half.blocks, whole.blocks = [3, 1], [0]
-    chunks = [Chunk(half, 0, 12), Chunk(whole, 0, 5)]
+    chunks = [Chunk(half, 0, 12, rows=0), Chunk(whole, 0, 5)]
     first = engine.runner.run(chunks)
     keys = engine.runner.cache.layers[1].keys.clone()
     assert first.shape == (1, 300)

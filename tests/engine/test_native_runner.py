@@ -153,7 +153,7 @@ def test_what_is_not_finite_stays_so_and_with_whom_it_belongs(precision: Precisi
 def test_a_draft_gets_scores_after_each_of_its_tokens() -> None:
     decoder = make_decoder()
     subject = native(decoder)
-    scores = subject.run([Chunk(request([5, 6, 7], [2]), 0, 5, draft=(8, 9))])
+    scores = subject.run([Chunk(request([5, 6, 7], [2]), 0, 5, draft=(8, 9), rows=3)])
     torch.testing.assert_close(scores, reference(decoder, [5, 6, 7, 8, 9])[2:], rtol=0, atol=1e-5)
 
 

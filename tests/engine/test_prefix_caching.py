@@ -19,9 +19,8 @@ def step(subject: Scheduler) -> list[tuple[str, int, int]]:
     subject.check_invariants()
     plan = [(chunk.request.request_id, chunk.start, chunk.end) for chunk in chunks]
     for chunk in chunks:
-        samples = chunk.samples
         chunk.request.computed = chunk.end
-        if samples:
+        if chunk.rows:
             subject.publish(chunk.request)
             chunk.request.append(7)
     subject.check_invariants()

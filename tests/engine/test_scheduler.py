@@ -13,9 +13,8 @@ def scheduler(blocks: int = 11, max_running: int = 4, max_batch_tokens: int = 16
 def run(chunks: list[Chunk], token: int = 7) -> None:
     """Pretend that the chunks were computed; each that reaches its end yields a token."""
     for chunk in chunks:
-        samples = chunk.samples
         chunk.request.computed = chunk.end
-        if samples:
+        if chunk.rows:
             chunk.request.append(token)
 
 
@@ -76,9 +75,9 @@ def test_only_the_chunk_that_reaches_the_end_samples() -> None:
     subject = scheduler(max_batch_tokens=6)
     subject.add(make_request("a", 8))
     chunks = subject.schedule()
-    assert [chunk.samples for chunk in chunks] == [False]
+    assert [chunk.rows for chunk in chunks] == [0]
     run(chunks)
-    assert [chunk.samples for chunk in subject.schedule()] == [True]
+    assert [chunk.rows for chunk in subject.schedule()] == [1]
 
 
 def test_decoding_comes_first_and_prompts_share_the_rest_of_the_budget() -> None:

@@ -116,7 +116,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert chunk.start == request.computed < chunk.end
         assert len(request.blocks) * SIZE >= chunk.end
         expected = contents(request, chunk.draft)
-        assert len(expected) == chunk.end or not chunk.samples
+        assert len(expected) == chunk.end or not chunk.rows
         written = set(range(chunk.start // SIZE, -(-chunk.end // SIZE)))
         for other in self.scheduler.running:  # nobody writes to what another holds
             assert other is request or not {request.blocks[index] for index in written} & set(other.blocks)
@@ -131,7 +131,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self._end(request, self.scheduler.discard)
             assert not set(self.scheduler.pool.find(keys)) & set(blocks)
             return
-        if not chunk.samples:
+        if not chunk.rows:
             request.computed = chunk.end
             return
         for guess in (*chunk.draft, None):

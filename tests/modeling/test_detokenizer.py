@@ -105,6 +105,10 @@ def test_each_push_looks_at_its_own_token_only(byte_level_directory: Path) -> No
         leading_spaces = 0
         looked_at = 0
 
+        def token_text(self, token_id: int) -> str | None:
+            self.looked_at += 1
+            return tokenizer.token_text(token_id)
+
         def token_bytes(self, token_id: int, first: bool = False) -> bytes:
             self.looked_at += 1
             return tokenizer.token_bytes(token_id, first)
@@ -116,4 +120,4 @@ def test_each_push_looks_at_its_own_token_only(byte_level_directory: Path) -> No
     stream = IncrementalDetokenizer(counting)
     ids = tokenizer.encode("hello 漢字 😀 " * 200)
     assert "".join(map(stream.push, ids)) == "hello 漢字 😀 " * 200
-    assert counting.looked_at == len(ids)
+    assert len(ids) <= counting.looked_at <= 2 * len(ids)
