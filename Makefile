@@ -3,10 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export IMAGE ?= byollm-inference
+ENV ?= dev
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-serve bench-peers image image-test model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers image image-test synth snapshots model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +41,12 @@ image-test: $(VENV)/dev ## build that image and try it: hardened, drained, broke
 	./scripts/image
 	BYOLLM_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers
 
+synth: $(VENV)/dev node_modules ## the CloudFormation templates of ENV (dev) in cdk.out, with every check on
+	PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk synth --strict --quiet -c env=$(ENV)
+
+snapshots: $(VENV)/dev ## take the templates as they are now for right (tests/stacks)
+	$(BIN)/python -m tests.stacks.snapshots
+
 model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
 	$(BIN)/python scripts/make_model.py
 
@@ -61,4 +68,9 @@ $(VENV)/run: $(VENV)/python pyproject.toml requirements.txt setup.py $(wildcard 
 $(VENV)/dev: $(VENV)/run
 	@echo 'Installing what the tests need'
 	@$(INSTALL) '.[dev]'
+	@touch $@
+
+# The CDK's command line; Node and npm come from PyPI.
+node_modules: $(VENV)/dev package.json package-lock.json
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund
 	@touch $@

@@ -17,15 +17,17 @@ ALLOWED: dict[str, set[str]] = {
     "byollm.training": {"byollm.data", "byollm.kernels", "byollm.modeling", "byollm.settings"},
     "byollm.server": {"byollm.engine", "byollm.modeling", "byollm.settings"},
     "frontend": {"byollm.settings"},
+    "stacks": {"byollm.settings"},
 }
+BESIDE = ("frontend", "stacks")  # packages of the house that stand beside byollm
 TOP = {"byollm.cli", "byollm.__main__"}  # the command line may import everything
 
 
 def part_of(module: str) -> str | None:
     """Name the part of the house that a module belongs to; None for what is not ours."""
     names = module.split(".")
-    if names[0] == "frontend":
-        return "frontend"
+    if names[0] in BESIDE:
+        return names[0]
     inside = names[0] == "byollm" and len(names) > 1 and names[1] != "__version__"
     return ".".join(names[:2]) if inside else None
 
@@ -44,7 +46,7 @@ def imports(path: Path) -> set[str]:
 
 def test_floors_import_downward_only() -> None:
     wrong = []
-    for path in sorted([*(ROOT / "byollm").rglob("*.py"), *(ROOT / "frontend").rglob("*.py")]):
+    for path in sorted(path for part in ("byollm", *BESIDE) for path in (ROOT / part).rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         here = part_of(module)
         if here is None or here in TOP:

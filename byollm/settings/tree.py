@@ -1,11 +1,17 @@
 """The whole tree: one section for each part of the product."""
 
+from typing import Self
+
+from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from byollm.settings.aws import AwsSettings
 from byollm.settings.data import DataSettings
 from byollm.settings.engine import EngineSettings
+from byollm.settings.network import NetworkSettings
 from byollm.settings.page import PageSettings
 from byollm.settings.server import ServerSettings
+from byollm.settings.storage import StorageSettings
 from byollm.settings.training import FinetuneSettings, PretrainSettings
 
 ENVIRONMENT_PREFIX = "BYOLLM__"
@@ -36,3 +42,21 @@ class Settings(BaseSettings):
     """The HTTP server in front of the engine."""
     page: PageSettings = PageSettings()
     """The web page."""
+    aws: AwsSettings = AwsSettings()
+    """What all stacks of one environment on AWS share."""
+    network: NetworkSettings = NetworkSettings()
+    """The private network on AWS."""
+    storage: StorageSettings = StorageSettings()
+    """Buckets, tables and image repositories on AWS."""
+
+    @model_validator(mode="after")
+    def _regions_agree(self) -> Self:
+        astray = [zone for zone in self.network.zones if zone[:-1] != self.aws.region]
+        if astray:
+            raise ValueError(f"network.zones: {', '.join(astray)} is not in aws.region {self.aws.region}")
+        if self.aws.region in self.storage.model_copies:
+            raise ValueError(
+                f"storage.model_copies: {self.aws.region} is aws.region itself, where the models are; "
+                "name other regions (https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication.html)"
+            )
+        return self

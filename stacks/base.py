@@ -1,0 +1,49 @@
+"""What every stack of the platform shares: its name, its place, its tags and how long its parts live."""
+
+from aws_cdk import Acknowledgment, App, Environment, RemovalPolicy, Stack, Tags, Validations
+from constructs import IConstruct
+
+from byollm.settings import AwsSettings
+
+
+class PlatformStack(Stack):
+    """One stack of one environment, named `byollm-<env>-<role>`.
+
+    Args:
+        app: the app of the environment.
+        env: the environment's name, such as `prod`.
+        role: what the stack is for, such as `network`.
+        settings: where the stack stands and whether it outlives a mistake.
+        description: a sentence for the reader of the CloudFormation console.
+        region: another region than that of the settings.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        env: str,
+        role: str,
+        settings: AwsSettings,
+        description: str,
+        region: str | None = None,
+    ) -> None:
+        super().__init__(
+            app,
+            f"byollm-{env}-{role}",
+            env=Environment(account=settings.account, region=region or settings.region),
+            description=description,
+            termination_protection=settings.retain,
+        )
+        self.environment_name = env
+        # Stateful things are lost with their stack in an environment that can be made again, and in no other.
+        self.removal_policy = RemovalPolicy.RETAIN if settings.retain else RemovalPolicy.DESTROY
+        # By these `byollm destroy` finds what is left, and the bill tells environments apart.
+        Tags.of(self).add("byollm:environment", env)
+        Tags.of(self).add("byollm:stack", role)
+
+
+def accept(scope: IConstruct, findings: dict[str, str]) -> None:
+    """Accept findings of cdk-nag on `scope` and below: the granular id of each, and why it is right so."""
+    rules = [Acknowledgment(id=finding, reason=reason) for finding, reason in findings.items()]
+    Validations.of(scope).acknowledge(*rules)

@@ -1,0 +1,31 @@
+"""All stacks of one environment, put together."""
+
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from byollm.settings import Settings
+from stacks.copies import ModelCopyStack
+from stacks.keys import KeysStack
+from stacks.network import NetworkStack
+from stacks.registry import RegistryStack
+from stacks.storage import StorageStack
+
+
+def add_platform(app: App, *, env: str, settings: Settings) -> None:
+    """Add every stack of environment `env` to `app`, with the checks that refuse a synth."""
+    aws, storage = settings.aws, settings.storage
+    keys = KeysStack(app, env=env, settings=aws)
+    NetworkStack(app, env=env, aws=aws, network=settings.network, logs_key=keys.logs)
+    StorageStack(
+        app,
+        env=env,
+        aws=aws,
+        storage=storage,
+        data_key=keys.data,
+        copies=[
+            ModelCopyStack(app, env=env, region=region, aws=aws, storage=storage)
+            for region in storage.model_copies
+        ],
+    )
+    RegistryStack(app, env=env, aws=aws, storage=storage, data_key=keys.data)
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))

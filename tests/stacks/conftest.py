@@ -1,0 +1,26 @@
+"""Every environment is synthesised once; most of what that costs is Node's start."""
+
+import pytest
+
+from tests.stacks.support import ENVIRONMENTS, Synthesis, synthesise
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Synthesis]:
+    return {env: synthesise(env, tmp_path_factory.mktemp(env)) for env in ENVIRONMENTS}
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def synthesis(environments: dict[str, Synthesis], request: pytest.FixtureRequest) -> Synthesis:
+    """Each environment in turn."""
+    return environments[request.param]
+
+
+@pytest.fixture
+def dev(environments: dict[str, Synthesis]) -> Synthesis:
+    return environments["dev"]
+
+
+@pytest.fixture
+def prod(environments: dict[str, Synthesis]) -> Synthesis:
+    return environments["prod"]
