@@ -7,7 +7,7 @@ ENV ?= dev
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-serve bench-peers image image-test synth snapshots model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers image image-test synth snapshots scan model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -47,6 +47,9 @@ synth: $(VENV)/dev node_modules ## the CloudFormation templates of ENV (dev) in 
 snapshots: $(VENV)/dev ## take the templates as they are now for right (tests/stacks)
 	$(BIN)/python -m tests.stacks.snapshots
 
+scan: $(VENV)/checkov/bin/checkov ## checkov over the templates in tests/stacks/snapshots
+	$(VENV)/checkov/bin/checkov --config-file .checkov.yaml
+
 model: $(VENV)/dev ## repeat the training of the bundled model from the data packs (hours on a CPU)
 	$(BIN)/python scripts/make_model.py
 
@@ -69,6 +72,11 @@ $(VENV)/dev: $(VENV)/run
 	@echo 'Installing what the tests need'
 	@$(INSTALL) '.[dev]'
 	@touch $@
+
+# In an environment of its own, because it pins what it shares with the rest.
+$(VENV)/checkov/bin/checkov: $(VENV)/python
+	@$(PYTHON) -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 # The CDK's command line; Node and npm come from PyPI.
 node_modules: $(VENV)/dev package.json package-lock.json
