@@ -10,6 +10,9 @@ def serve(
     model: Annotated[
         Path | None, typer.Option(help="Model directory; by default the one in the repository.")
     ] = None,
+    embedding_model: Annotated[
+        Path | None, typer.Option(help="Directory of a sentence model, for embeddings.")
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -26,4 +29,5 @@ def serve(
     from byollm.settings import load_settings
 
     settings = load_settings(env)
-    serve_model(settings.server.override(model=model, host=host, port=port), settings.engine, typer.echo)
+    server = settings.server.override(model=model, embedding_model=embedding_model, host=host, port=port)
+    serve_model(server, settings.engine, typer.echo)

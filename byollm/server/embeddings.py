@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: the mean of a text's final hidden states, scaled to length 1."""
+"""OpenAI's embeddings: means of final hidden states, scaled to length 1, or those of a sentence model."""
 
 import asyncio
 import base64
@@ -15,6 +15,7 @@ from byollm.server.model import Model
 from byollm.server.parameters import Parameters
 from byollm.server.prompts import check_fits, encode
 from byollm.server.reading import check_readable, embed
+from byollm.server.sentences import SentenceModel
 from byollm.server.service import Service
 from byollm.server.streams import send_json
 from byollm.server.text_inputs import TextInputs
@@ -48,29 +49,46 @@ class EmbeddingResponse(EngineResponse):
     async def _answer(self, model: Model, send: Send, arrival: float) -> None:
         try:
             async with self._service.deadline(arrival, self._service.settings.request_timeout_s):
-                texts = await self._texts(model)
-                vectors = await embed(model, texts)
-                body = await asyncio.to_thread(self._body, vectors, sum(map(len, texts)))
+                if model.sentences is not None and self._request.model == model.sentences.name:
+                    vectors, tokens = await self._embed_sentences(model.sentences)
+                else:
+                    texts = await self._texts(model)
+                    vectors, tokens = await embed(model, texts), sum(map(len, texts))
+                body = await asyncio.to_thread(self._body, vectors, tokens)
         except Exception as error:
             raise self._failed(error) from None
         await send_json(send, body)
 
     async def _texts(self, model: Model) -> list[list[int]]:
         """Tokenise and check the inputs."""
-        hidden = model.config.hidden_size
-        if self._request.dimensions not in (None, hidden):
-            message = f"This model does not support specifying dimensions: its embeddings have {hidden}."
-            raise ApiError(400, message, param="dimensions", code="invalid_value")
+        self._check_dimensions(model.config.hidden_size)
         texts: list[list[int]] = []
         for given in self._request.input:
             tokens = given if isinstance(given, list) else await encode(model, given, "input")
             check_fits(len(tokens), 0, model.max_context, "input")
             check_readable(model, tokens, "input")
             texts.append(tokens)
-        if (total := sum(map(len, texts))) > MOST_TOKENS:
-            message = f"The inputs have {total} tokens, and at most {MOST_TOKENS} are taken at a time."
-            raise ApiError(400, message, param="input", code="invalid_value")
+        check_total(sum(map(len, texts)))
         return texts
+
+    async def _embed_sentences(self, model: SentenceModel) -> tuple[list[bytes], int]:
+        """Embed by the sentence model; return its vectors and how many tokens it read."""
+        self._check_dimensions(model.dimensions)
+        texts = self._request.input
+        if not all(isinstance(text, str) and text for text in texts):
+            what = "has to be text, not token ids" if all(texts) else "has no text"
+            message = f"Invalid value for 'input': what '{model.name}' embeds {what}."
+            raise ApiError(400, message, param="input", code="invalid_value")
+        counts = await model.count(texts)
+        if model.max_tokens is not None:
+            check_fits(max(counts), 0, model.max_tokens, "input")
+        check_total(sum(counts))
+        return await model.embed(texts, counts), sum(counts)
+
+    def _check_dimensions(self, own: int) -> None:
+        if self._request.dimensions not in (None, own):
+            message = f"This model does not support specifying dimensions: its embeddings have {own}."
+            raise ApiError(400, message, param="dimensions", code="invalid_value")
 
     def _body(self, vectors: Sequence[bytes], tokens: int) -> bytes:
         data = [
@@ -91,3 +109,14 @@ class EmbeddingResponse(EngineResponse):
         if self._request.encoding_format == "base64":
             return base64.b64encode(vector).decode()
         return np.frombuffer(vector, dtype="<f4")
+
+
+def check_total(tokens: int) -> None:
+    """Refuse inputs that are too much for one request.
+
+    Raises:
+        ApiError: there are more tokens than are taken at a time.
+    """
+    if tokens > MOST_TOKENS:
+        message = f"The inputs have {tokens} tokens, and at most {MOST_TOKENS} are taken at a time."
+        raise ApiError(400, message, param="input", code="invalid_value")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # these bring torch, and the socket is to listen before that 
     from byollm.engine.grammar import GrammarCompiler
     from byollm.modeling import Decoder, DecoderConfig, Tokenizer
     from byollm.server.parameters import Drawing
+    from byollm.server.sentences import SentenceModel
     from byollm.settings.engine import EngineSettings
 
 
@@ -31,6 +32,7 @@ class Model:
         max_context: most tokens of prompt and answer together that context and cache hold.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
+        sentences: what embeds instead of it, if anything does.
         read_chunk: most tokens to read at once between two of the engine's steps.
     """
 
@@ -43,11 +45,12 @@ class Model:
     max_context: int
     dtype: str
     device: str
+    sentences: SentenceModel | None
     read_chunk: int
 
 
-def load_model(directory: Path, settings: EngineSettings) -> Model:
-    """Load a model directory in Hugging Face's layout.
+def load_model(directory: Path, settings: EngineSettings, embedding_model: Path | None = None) -> Model:
+    """Load a model directory in Hugging Face's layout, and beside it a sentence model if one is named.
 
     Raises:
         ByollmError: the directory, the settings or the machine do not allow it; the message says which.
@@ -55,8 +58,10 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
     from byollm.engine import AsyncEngine, Engine
     from byollm.engine.grammar import GrammarCompiler
     from byollm.server.defaults import load_defaults
+    from byollm.server.sentences import SentenceModel
 
     defaults = load_defaults(directory)
+    sentences = None if embedding_model is None else SentenceModel.load(embedding_model)
     engine = Engine.load(directory, settings)
     if engine.tokenizer is None:
         raise ServerError(f"{directory} has no tokenizer: save one beside the weights")
@@ -72,5 +77,6 @@ def load_model(directory: Path, settings: EngineSettings) -> Model:
         max_context=min(engine.max_context, engine.limits.cache_tokens),
         dtype=str(weight.dtype).removeprefix("torch."),
         device=str(weight.device),
+        sentences=sentences,
         read_chunk=settings.max_batch_tokens,
     )

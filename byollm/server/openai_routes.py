@@ -12,7 +12,7 @@ from byollm.server.chat import ChatRequest
 from byollm.server.chat_format import ChatFormat
 from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
 from byollm.server.embeddings import EmbeddingRequest, EmbeddingResponse
-from byollm.server.errors import ApiError
+from byollm.server.errors import ApiError, ServerError
 from byollm.server.generation import Generation, Job
 from byollm.server.messages import Conversation
 from byollm.server.model import Model
@@ -56,6 +56,13 @@ class OpenAIRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        directory = service.settings.embedding_model
+        self._embedder = None if directory is None else directory.resolve().name
+        if self._embedder == service.model_name:
+            raise ServerError(
+                f"the model and server.embedding_model are both called '{self._embedder}', and requests "
+                "choose by name: set server.model_name to another"
+            )
 
     async def chat_completions(self, request: Request) -> Response:
         """OpenAI's chat completions."""
@@ -67,7 +74,7 @@ class OpenAIRoutes:
 
     async def invocations(self, request: Request) -> Response:
         """SageMaker's one route: a chat has `messages`, a completion `prompt`, embeddings `input`."""
-        body = {"model": self._service.model_name} | await self._service.bodies.read(request)
+        body = await self._service.bodies.read(request)
         kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
         if len(kinds) != 1:
             raise ApiError(
@@ -78,7 +85,8 @@ class OpenAIRoutes:
                 code="invalid_value" if kinds else "missing_required_parameter",
             )
         if kinds == ["input"]:
-            return self._embed(body)
+            return self._embed({"model": self._embedder or self._service.model_name} | body)
+        body = {"model": self._service.model_name} | body
         return self._chat(body) if kinds == ["messages"] else self._complete(body)
 
     async def embeddings(self, request: Request) -> Response:
@@ -87,7 +95,8 @@ class OpenAIRoutes:
 
     def _embed(self, body: Mapping[str, Any]) -> Response:
         asked = EmbeddingRequest.parse(body)
-        self._service.check_model(asked.model)
+        if asked.model != self._embedder:
+            self._service.check_model(asked.model)
         return EmbeddingResponse(self._service, asked)
 
     def _chat(self, body: Mapping[str, Any]) -> Response:
@@ -142,22 +151,31 @@ class OpenAIRoutes:
             raise ApiError(400, message, param=param, code="invalid_value")
 
     async def models(self, request: Request) -> Response:
-        """The model served here."""
-        return json_response({"object": "list", "data": [self._model_object()]})
+        """The models served here."""
+        return json_response({"object": "list", "data": self._model_objects()})
 
     async def model(self, request: Request) -> Response:
-        """The model served here, asked for by its name."""
-        self._service.check_model(request.path_params["model"])
-        return json_response(self._model_object())
+        """One of the models served here, asked for by its name."""
+        name = request.path_params["model"]
+        if name != self._embedder:
+            self._service.check_model(name)
+        return json_response(next(served for served in self._model_objects() if served["id"] == name))
 
-    def _model_object(self) -> dict[str, Any]:
-        return {
-            "id": self._service.model_name,
-            "object": "model",
-            "created": self._service.created,
-            "owned_by": "byollm",
-            "max_model_len": self._service.model.max_context,
-        }
+    def _model_objects(self) -> list[dict[str, Any]]:
+        model = self._service.model
+        lengths: dict[str, int | None] = {self._service.model_name: model.max_context}
+        if model.sentences is not None:
+            lengths[model.sentences.name] = model.sentences.max_tokens
+        return [
+            {
+                "id": name,
+                "object": "model",
+                "created": self._service.created,
+                "owned_by": "byollm",
+                "max_model_len": length,
+            }
+            for name, length in lengths.items()
+        ]
 
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text, or of a conversation up to where the answer begins."""

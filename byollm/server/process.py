@@ -55,7 +55,7 @@ def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[st
     listener = listen(server.host, server.port)
     configure_logging()
     name = server.model_name or model.resolve().name
-    service = Service(partial(load_model, model, engine), server, name)
+    service = Service(partial(load_model, model, engine, server.embedding_model), server, name)
     config = uvicorn.Config(
         create_app(service),
         loop="uvloop",

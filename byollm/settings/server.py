@@ -20,6 +20,9 @@ class ServerSettings(Section):
     """The model directory, in Hugging Face's layout; by default the one that the repository carries."""
     model_name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The name that clients ask for; by default that of the model's directory."""
+    embedding_model: Path | None = None
+    """Directory of a sentence model for embeddings, in sentence-transformers' layout, served under the
+    directory's name; it needs `pip install 'byollm[sentence]'`. By default the model itself embeds."""
     max_requests: Annotated[int, Field(ge=1)] = 256
     """Generating requests held at a time, running or waiting; one more is refused with status 429."""
     max_choices: Annotated[int, Field(ge=1, le=2048)] = 128
