@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from bench.serve.processes import TICKS, cpu_seconds
+
 MATRIX, READ_BYTES, ROUNDS = 1024, 2**28, 12
 
 
@@ -32,27 +34,19 @@ def _best(work: Callable[[], object]) -> float:
 
 
 class ForeignCpu:
-    """The share of the machine that anyone but some processes used since this was made."""
+    """The share of the machine that anyone but this process and those it started used since this was made."""
 
-    def __init__(self, pids: list[int]) -> None:
-        self._pids = [os.getpid(), *pids]
-        self._busy, self._own, self._start = _busy(), self._used(), time.perf_counter()
+    def __init__(self) -> None:
+        self._busy, self._own, self._start = _busy(), cpu_seconds(os.getpid()), time.perf_counter()
 
     def share(self) -> float:
         """Return it, from 0 to 1."""
         seconds = time.perf_counter() - self._start
-        foreign = (_busy() - self._busy) - (self._used() - self._own)
+        foreign = (_busy() - self._busy) - (cpu_seconds(os.getpid()) - self._own)
         return max(0.0, foreign) / seconds / (os.cpu_count() or 1)
-
-    def _used(self) -> float:
-        ticks = 0
-        for pid in self._pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])  # user and system, all threads (proc(5))
-        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _busy() -> float:
     """CPU seconds that the machine has spent on anything but idling."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) / TICKS

@@ -1,5 +1,6 @@
 """The models that are measured: the bundled one, and the shape of SmolLM2-135M with random weights."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -35,4 +36,13 @@ def model_directory(name: str, made: Path) -> Path:
     if not (directory / "config.json").exists():
         torch.manual_seed(0)
         save_decoder(Decoder(SMOLLM).bfloat16(), directory, Tokenizer.load(BUNDLED))
+        _widen(directory / "tokenizer.json", SMOLLM.vocab_size)
     return directory
+
+
+def _widen(tokenizer: Path, size: int) -> None:
+    """Give every token of a larger vocabulary a text: servers send none for those without."""
+    contents = json.loads(tokenizer.read_text())
+    vocab = contents["model"]["vocab"]
+    vocab |= {f"\u0120{number}": number for number in range(len(vocab), size)}
+    tokenizer.write_text(json.dumps(contents, ensure_ascii=False))

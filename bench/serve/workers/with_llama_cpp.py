@@ -1,35 +1,15 @@
 """llama.cpp through llama-cpp-python's bindings of its C interface: one batch of all sequences a step."""
 
-import ctypes
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import llama_cpp  # type: ignore[import-not-found]  # in an environment of its own
+from gguf_files import gguf
 from worker import Generate, answer
 
-CONVERTER = Path(__file__).parents[2] / "compat" / "peers" / "convert_gguf.py"
-FILE_TYPES = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}
 SLOTS = 33  # sequences, and the tokens of each
 LENGTH = 512
-
-
-def gguf(request: dict[str, Any]) -> Path:
-    """Convert the model once for each kind of weights; return the file."""
-    directory = Path(request["cache"])
-    directory.mkdir(parents=True, exist_ok=True)
-    wide, narrow = (directory / f"{name}.gguf" for name in ("bf16", request["weights"]))
-    if not wide.exists():
-        command = [sys.executable, CONVERTER, request["source"], request["model"], "--outtype", "bf16"]
-        subprocess.run([*command, "--outfile", wide], check=True)
-    if not narrow.exists():
-        params = llama_cpp.llama_model_quantize_default_params()
-        params.ftype = FILE_TYPES[request["weights"]]
-        if llama_cpp.llama_model_quantize(str(wide).encode(), str(narrow).encode(), ctypes.byref(params)):
-            sys.exit(f"{wide} could not be quantised to {request['weights']}")
-    return narrow
 
 
 def load(request: dict[str, Any]) -> Generate:

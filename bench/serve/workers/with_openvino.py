@@ -12,14 +12,15 @@ from worker import Generate, answer
 
 
 def converted(request: dict[str, Any]) -> Path:
-    """Export the model once with optimum-intel; return the directory."""
-    directory = Path(request["cache"], "openvino")
-    if not (directory / "openvino_model.xml").exists():
+    """Export the model once for each kind of weights with optimum-intel; return the directory."""
+    directory = Path(request["cache"], f"openvino-{request['weights']}")
+    if not directory.exists():
+        unfinished = directory.with_name("openvino-unfinished")
         optimum = Path(sys.executable).with_name("optimum-cli")
-        command = [optimum, "export", "openvino", "--model", request["model"], "--task"]
-        subprocess.run(
-            [*command, "text-generation-with-past", "--weight-format", "fp16", directory], check=True
-        )
+        command = [optimum, "export", "openvino", "--model", request["model"], "--weight-format"]
+        task = ["--task", "text-generation-with-past"]
+        subprocess.run([*command, request["weights"], *task, unfinished], check=True)
+        unfinished.rename(directory)
     return directory
 
 
@@ -28,7 +29,8 @@ def load(request: dict[str, Any]) -> Generate:
     config = openvino_genai.SchedulerConfig()
     config.max_num_seqs, config.max_num_batched_tokens, config.cache_size = 32, 4096, 1
     config.enable_prefix_caching = False
-    properties = {"INFERENCE_NUM_THREADS": request["threads"], "INFERENCE_PRECISION_HINT": request["weights"]}
+    # bfloat16 where the CPU multiplies it, else OpenVINO takes float32 by itself
+    properties = {"INFERENCE_NUM_THREADS": request["threads"], "INFERENCE_PRECISION_HINT": "bf16"}
     pipeline = openvino_genai.ContinuousBatchingPipeline(converted(request), config, "CPU", properties)
     count = 0
 

@@ -4,10 +4,7 @@ import os
 import time
 from typing import Any
 
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import vllm  # type: ignore[import-not-found]  # in an environment of its own
 from worker import Generate, answer
