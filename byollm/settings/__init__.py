@@ -3,6 +3,7 @@
 from byollm.settings.aws import AwsSettings
 from byollm.settings.base import Section
 from byollm.settings.data import DataSettings
+from byollm.settings.endpoint import EndpointSpec
 from byollm.settings.engine import EngineSettings
 from byollm.settings.errors import ByollmError, SettingsError
 from byollm.settings.load import REPOSITORY, load_settings
@@ -18,6 +19,7 @@ __all__ = [
     "AwsSettings",
     "ByollmError",
     "DataSettings",
+    "EndpointSpec",
     "EngineSettings",
     "FinetuneSettings",
     "NetworkSettings",

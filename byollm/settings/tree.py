@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from byollm.settings.aws import AwsSettings
 from byollm.settings.data import DataSettings
+from byollm.settings.endpoint import EndpointSpec
 from byollm.settings.engine import EngineSettings
 from byollm.settings.network import NetworkSettings
 from byollm.settings.page import PageSettings
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     """The private network on AWS."""
     storage: StorageSettings = StorageSettings()
     """Buckets, tables and image repositories on AWS."""
+    endpoint: EndpointSpec = EndpointSpec()
+    """The SageMaker endpoint that serves the model."""
 
     @model_validator(mode="after")
     def _regions_agree(self) -> Self:
