@@ -1,16 +1,16 @@
 """Chooses tokens through the C++ kernels: as `sampler.choose_with_torch` does, without its many calls."""
 
 import ctypes
-import math
 from array import array
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from byollm.engine.request import Request
-from byollm.engine.uniform import uniforms
 from byollm.kernels.cpu import Choice
 from byollm.kernels.cpu.library import check
+
+MANY = (1 << 31) - 1  # more tokens than any vocabulary has
 
 
 def choose(
@@ -25,20 +25,17 @@ def choose(
         positions: where in its sequence the token is to stand.
     """
     rows, vocab = logits.shape
-    choices = (Choice * rows)(*map(_choice, requests, positions))
-    tokens, best = array("i", bytes(4 * rows)), array("f", bytes(4 * rows))
-    check(
-        library,
-        library.byollm_choose(
-            logits.data_ptr(), rows, vocab, choices, tokens.buffer_info()[0], best.buffer_info()[0]
-        ),
-    )
-    return [token if math.isfinite(most) else -1 for token, most in zip(tokens, best, strict=True)]
+    choices = b"".join([request.choice or _choice(request) for request in requests])
+    places, tokens = array("i", positions), array("i", bytes(4 * rows))
+    at = places.buffer_info()[0], tokens.buffer_info()[0]
+    check(library, library.byollm_choose(logits.data_ptr(), rows, vocab, choices, *at))
+    return tokens.tolist()
 
 
-def _choice(request: Request, position: int) -> Choice:
+def _choice(request: Request) -> bytes:
     params = request.params
-    if params.greedy:
-        return Choice()
-    numbers = uniforms(request.seed, position)
-    return Choice(numbers, params.temperature, params.top_p, params.min_p, max(0, params.top_k))
+    choice = Choice(
+        request.seed & (1 << 64) - 1, params.temperature, params.top_p, params.min_p, min(params.top_k, MANY)
+    )
+    request.choice = bytes(choice)
+    return request.choice

@@ -39,6 +39,7 @@ class Request:
         history: what drafts are made from; None before the first.
         plain: whether each token depends on its logits, `params` and `seed` alone, and nothing but its id is
             wanted.
+        choice: how the compiled sampler is to choose; empty before it first does.
     """
 
     request_id: str
@@ -60,6 +61,7 @@ class Request:
     cached: int | None = None
     history: "History | None" = None
     plain: bool = field(init=False)
+    choice: bytes = b""
 
     def __post_init__(self) -> None:
         self.plain = self.params.logprobs is None and not self.params.adjusted and self.grammar is None

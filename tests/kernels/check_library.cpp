@@ -449,6 +449,17 @@ bool falls_to(const std::vector<double>& weights, int token, double number) {
          number * total <= before + weights[token] + 1e-5 * total;
 }
 
+// The random numbers of byollm/engine/uniform.py.
+double uniform(uint64_t seed, uint64_t position, int which) {
+  const uint64_t golden = 0x9E3779B97F4A7C15;
+  auto mix = [](uint64_t word) {
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9;
+    word = (word ^ word >> 27) * 0x94D049BB133111EB;
+    return word ^ word >> 31;
+  };
+  return double(mix(mix(seed + golden) + (2 * position + 1 + which) * golden) >> 11) / 0x1p53;
+}
+
 void check_sampling() {
   const float infinity = std::numeric_limits<float>::infinity();
   for (int vocab : {1, 7, 33, 100, 1000}) {
@@ -457,22 +468,21 @@ void check_sampling() {
       if (trial % 5 == 1 && vocab > 1) scores[vocab - 1] = -infinity;
       if (trial % 5 == 2) scores[randomness() % vocab] = scores[0] = 20;
       if (trial % 15 == 3) scores[randomness() % vocab] = std::nanf("");
-      std::uniform_real_distribution<double> uniform;
-      const Choice choice{{uniform(randomness), uniform(randomness)},
+      const uint64_t seed = uint64_t(randomness()) << 32 | randomness();
+      const int32_t position = randomness() % 10000;
+      const Choice choice{seed,
                           trial % 3 == 0 ? 0 : 0.3f + trial % 7,
                           trial % 4 == 1 ? 0.8f : 1,
                           trial % 8 == 2 ? 0.1f : 0,
                           trial % 4 == 3 ? 1 + trial % 9 : 0};
       int32_t token;
-      float best;
-      CALL(choose)(scores.data(), 1, vocab, &choice, &token, &best);
+      CALL(choose)(scores.data(), 1, vocab, &choice, &position, &token);
       const std::string what = "sampling, " + std::to_string(vocab) + " tokens, trial " + std::to_string(trial);
       if (std::any_of(scores.begin(), scores.end(), [](float x) { return std::isnan(x); })) {
-        expect(std::isnan(best), what + ": NaN is lost");
+        expect(token == -1, what + ": NaN is lost");
         continue;
       }
       const auto top = std::max_element(scores.begin(), scores.end());
-      expect(best == *top, what + ": best");
       if (choice.temperature == 0) {
         expect(token == top - scores.begin(), what + ": greedy");
         continue;
@@ -486,8 +496,9 @@ void check_sampling() {
         std::vector<double> blocks((vocab + size - 1) / size);
         for (int i = 0; i < vocab; i++) blocks[i / size] += weights[i];
         const auto inside = weights.begin() + block * size;
-        expect(falls_to(blocks, block, choice.numbers[0]), what + ": block");
-        expect(falls_to({inside, inside + std::min(size, vocab - block * size)}, token % size, choice.numbers[1]), what);
+        expect(falls_to(blocks, block, uniform(seed, position, 0)), what + ": block");
+        const std::vector<double> of_block(inside, inside + std::min(size, vocab - block * size));
+        expect(falls_to(of_block, token % size, uniform(seed, position, 1)), what);
         continue;
       }
       std::vector<int> order(vocab);
@@ -503,7 +514,7 @@ void check_sampling() {
         if (i == token) place = int(lot.size());
         before += weights[i], lot.push_back(weights[i]);
       }
-      expect(place >= 0 && falls_to(lot, place, choice.numbers[0]), what + ": filtered");
+      expect(place >= 0 && falls_to(lot, place, uniform(seed, position, 0)), what + ": filtered");
     }
   }
 }

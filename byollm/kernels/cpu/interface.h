@@ -37,7 +37,7 @@ struct Batch {
 
 // How the next token of a row of scores is chosen.
 struct Choice {
-  double numbers[2];  // random, in [0, 1)
+  uint64_t seed;      // of its random numbers
   float temperature;  // 0: the best
   float top_p, min_p;
   int32_t top_k;  // 0: all
@@ -71,10 +71,10 @@ void byollm_tables(byollm::Model* model, const void* tokens, const void* positio
 
 int32_t byollm_forward(byollm::Model* model, const byollm::Batch* batch);
 
-// Choose a token for each row of scores (rows, vocab); best (rows,) gets the largest scores, or what is not a
-// number where any is not.
-int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const byollm::Choice* choices, int32_t* tokens,
-                      float* best);
+// Choose a token for each row of scores (rows, vocab), -1 where they are not numbers. positions (rows,): where in
+// its sequence the token is to stand.
+int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const byollm::Choice* choices,
+                      const int32_t* positions, int32_t* tokens);
 
 // Seconds of the calling thread in each part of all steps so far, waiting for the others included.
 void byollm_profile(const byollm::Model* model, double* seconds);

@@ -88,12 +88,12 @@ int32_t byollm_forward(Model* model, const Batch* batch) {
   return guarded([&] { model->forward(*batch); });
 }
 
-int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice* choices, int32_t* tokens,
-                      float* best) {
+int32_t byollm_choose(const float* scores, int32_t rows, int32_t vocab, const Choice* choices,
+                      const int32_t* positions, int32_t* tokens) {
   return guarded([&] {
     static thread_local Sampler sampler;
     for (int row = 0; row < rows; row++)
-      tokens[row] = sampler.choose(scores + size_t(row) * vocab, vocab, choices[row], best + row);
+      tokens[row] = sampler.choose(scores + size_t(row) * vocab, vocab, choices[row], positions[row]);
   });
 }
 

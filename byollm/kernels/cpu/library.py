@@ -6,7 +6,7 @@ both, and ctypes releases the interpreter lock while it computes.
 
 import ctypes
 import platform
-from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 from enum import IntEnum
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -77,7 +77,7 @@ class Choice(Structure):
     """`struct Choice` of interface.h."""
 
     _fields_ = (
-        ("numbers", c_double * 2),
+        ("seed", c_uint64),
         ("temperature", c_float),
         ("top_p", c_float),
         ("min_p", c_float),
@@ -118,7 +118,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "vector": (c_int32, [c_void_p, c_int32, c_char_p, c_void_p, c_int64]),
         "tables": (None, [c_void_p, c_void_p, c_void_p, c_int32]),
         "window": (c_int32, [c_void_p, c_int32, c_int32]),
-        "choose": (c_int32, [c_void_p, c_int32, c_int32, POINTER(Choice), c_void_p, c_void_p]),
+        "choose": (c_int32, [c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p]),
         "forward": (c_int32, [c_void_p, POINTER(Batch)]),
         "profile": (None, [c_void_p, POINTER(c_double * len(PARTS))]),
     }

@@ -9,16 +9,36 @@
 
 namespace byollm {
 
+// Random numbers in [0, 1) that belong to a seed and a position, as byollm/engine/uniform.py defines them.
+class Uniforms {
+ public:
+  Uniforms(uint64_t seed, int position) : counter_(mix(seed + GOLDEN) + 2 * uint64_t(position) * GOLDEN) {}
+
+  double next() { return double(mix(counter_ += GOLDEN) >> 11) * 0x1p-53; }
+
+ private:
+  static constexpr uint64_t GOLDEN = 0x9E3779B97F4A7C15;
+
+  static uint64_t mix(uint64_t word) {
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9;
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB;
+    return word ^ (word >> 31);
+  }
+
+  uint64_t counter_;
+};
+
 class Sampler {
  public:
-  // Returns the token; `best` becomes the largest score, or what is not a number if any is not.
-  int choose(const float* scores, int vocab, const Choice& choice, float* best) {
-    *best = peak(scores, vocab);
-    if (!std::isfinite(*best)) return 0;
-    if (choice.temperature == 0) return int(std::find(scores, scores + vocab, *best) - scores);
-    weigh(scores, vocab, *best, choice.temperature);
+  // Returns the token, -1 if any score is not a number.
+  int choose(const float* scores, int vocab, const Choice& choice, int position) {
+    const float best = peak(scores, vocab);
+    if (!std::isfinite(best)) return -1;
+    if (choice.temperature == 0) return int(std::find(scores, scores + vocab, best) - scores);
+    weigh(scores, vocab, best, choice.temperature);
+    Uniforms numbers(choice.seed, position);
     const bool filtered = choice.top_k > 0 || choice.top_p < 1 || choice.min_p > 0;
-    return filtered ? draw_filtered(vocab, choice) : draw_whole(vocab, choice);
+    return filtered ? draw_filtered(vocab, choice, numbers) : draw_whole(vocab, numbers);
   }
 
  private:
@@ -66,7 +86,7 @@ class Sampler {
   }
 
   // A block of tokens first, then a token of it.
-  int draw_whole(int vocab, const Choice& choice) {
+  int draw_whole(int vocab, Uniforms& numbers) {
     int bits = 0;
     while ((vocab - 1) >> bits) bits++;
     const int size = 1 << (bits / 2), blocks = (vocab + size - 1) / size;
@@ -77,16 +97,16 @@ class Sampler {
       for (int i = block * size; i < std::min(vocab, (block + 1) * size); i++) inside += weights_.data[i];
       total += sums_[block] = inside;
     }
-    const int block = invert(blocks, choice.numbers[0], total, [&](int i) { return double(sums_[i]); });
+    const int block = invert(blocks, numbers.next(), total, [&](int i) { return double(sums_[i]); });
     const float* inside = weights_.data + block * size;
     const int count = std::min(size, vocab - block * size);
     double mass = 0;
     for (int i = 0; i < count; i++) mass += inside[i];
-    return block * size + invert(count, choice.numbers[1], mass, [&](int i) { return double(inside[i]); });
+    return block * size + invert(count, numbers.next(), mass, [&](int i) { return double(inside[i]); });
   }
 
   // Among the tokens that top_k, top_p and min_p keep: the first few in order of weight, then of id.
-  int draw_filtered(int vocab, const Choice& choice) {
+  int draw_filtered(int vocab, const Choice& choice, Uniforms& numbers) {
     double mass = 0;
     for (int i = 0; i < vocab; i++) mass += weights_.data[i];
     const int k = choice.top_k > 0 && choice.top_k < vocab ? choice.top_k : vocab;
@@ -114,7 +134,7 @@ class Sampler {
       kept = std::max(kept, 1);
       double total = 0;
       for (int i = 0; i < kept; i++) total -= heaviest_[i].first;
-      return heaviest_[invert(kept, choice.numbers[0], total, [&](int i) { return -double(heaviest_[i].first); })].second;
+      return heaviest_[invert(kept, numbers.next(), total, [&](int i) { return -double(heaviest_[i].first); })].second;
     }
     return 0;  // not reached: with the last bound every token is there
   }
