@@ -1,26 +1,36 @@
-"""The engine in a thread of its own, spoken to from an event loop."""
+"""The engine, spoken to from an event loop; it runs elsewhere, at the other end of a socket."""
 
 import asyncio
-import logging
-import threading
+import select
+import socket
 import time
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self
 from weakref import WeakValueDictionary
 
-from byollm.engine.engine import Engine
 from byollm.engine.errors import AdmissionError, EngineClosedError, EngineError
-from byollm.engine.outputs import EngineStats, Output
+from byollm.engine.messages import (
+    LENGTH,
+    Abort,
+    Add,
+    Embed,
+    EngineInfo,
+    Loaded,
+    Progress,
+    Read,
+    Refused,
+    Score,
+    Stop,
+    pack,
+    unpack,
+)
+from byollm.engine.outputs import EngineStats, Output, TokenLogprobs
 from byollm.engine.sampling_params import SamplingParams
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives
+DIED = "the engine died; its log has the details"
 
 
 class OutputStream(AsyncIterator[Output]):
@@ -71,7 +81,7 @@ class OutputStream(AsyncIterator[Output]):
             self._abort()
 
     def _push(self, output: Output) -> None:
-        """Take an increment; on the event loop."""
+        """Take an increment."""
         if output.index not in self._counts:
             return  # closed
         self._counts[output.index] = output.completion_tokens
@@ -84,62 +94,94 @@ class OutputStream(AsyncIterator[Output]):
         self._ready.set()
 
     def _fail(self, error: str) -> None:
-        """End what is unfinished, when the engine cannot do it; on the event loop."""
+        """End what is unfinished, when the engine cannot do it."""
         for index, count in list(self._counts.items()):
             self._push(
                 Output(self.request_id, index, self._prompt_tokens, count, finish_reason="error", error=error)
             )
 
 
-class AsyncEngine:
-    """Runs an `Engine` in one thread and serves one event loop, the one that first calls `generate`.
+class Peer(Protocol):
+    """Where the engine runs; see `EngineProcess`."""
 
-    Once started, only that thread touches the engine. Calls reach it through a queue that it reads between
-    two steps; increments go back through a mailbox that wakes the event loop at most once a step.
+    link: socket.socket
+
+    def dump(self) -> None:
+        """Write where its threads stand to standard error."""
+
+    def end(self) -> None:
+        """End it now if it still runs, and wait for it."""
+
+
+class AsyncEngine:
+    """Speaks for an engine at the other end of a socket, to one event loop: the one that starts it.
 
     Args:
-        engine: the engine to run; nobody else may step it.
+        peer: where the engine runs.
         stall_seconds: a step that takes longer makes the engine unhealthy.
     """
 
-    def __init__(self, engine: Engine, stall_seconds: float) -> None:
-        self.engine = engine
+    info: EngineInfo
+    """What the engine is; there once it is started."""
+
+    def __init__(self, peer: Peer, stall_seconds: float) -> None:
+        self._peer = peer
         self._stall_seconds = stall_seconds
-        self.last_progress = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="byollm-engine", daemon=True)
-        self._commands: deque[Callable[[], list[Output] | None]] = deque()
-        self._readings: deque[Callable[[], None]] = deque()
-        self._wake = threading.Event()
-        self._stopping = False
-        self._draining = False
-        # Below: touched by the event loop only, but for the mailbox.
+        self._last_progress = 0.0
+        self._stats: EngineStats | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._closed = True
         self._streams: WeakValueDictionary[str, OutputStream] = WeakValueDictionary()
         self._open: dict[str, int] = {}  # sequences that the engine has not finished, by request
         self._open_total = 0
-        self._awaited: set[asyncio.Future[Any]] = set()
+        self._readings: dict[str, asyncio.Future[Any]] = {}
         self._all_done = asyncio.Event()
-        self._mailbox: list[Output] = []
-        self._mailbox_lock = threading.Lock()
 
-    def start(self) -> None:
-        """Start the engine's thread. An engine is started once.
+    async def start(self) -> None:
+        """Wait until the engine is ready. An engine is started once.
 
         Raises:
-            EngineError: it was started before.
+            EngineError: it was started before, or cannot be loaded; the message says why.
         """
-        if self._thread.ident is not None:
+        if self._loop is not None:
             raise EngineError("this engine was started before: make a new one")
-        self._thread.start()
+        self._loop = asyncio.get_running_loop()
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._peer.link)
+        match await _receive(reader):
+            case Loaded(info, stats):
+                self.info, self._stats = info, stats
+            case Refused(reason):
+                raise EngineError(reason)
+            case _:
+                raise EngineError("the engine died while it loaded the model; its log has the details")
+        self._last_progress = time.monotonic()
+        self._closed = False
+        self._listening = asyncio.create_task(self._listen(reader))
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread lives and is idle or finished its last step in time."""
-        return self._thread.is_alive() and time.monotonic() - self.last_progress < self._stall_seconds
+        """Whether the engine lives and is idle or finished its last step in time."""
+        if self._listening is None or self._listening.done():
+            return False
+        in_time = time.monotonic() - self._last_progress < self._stall_seconds
+        return in_time or self._unread()  # it may be this process that was held up
+
+    def _unread(self) -> bool:
+        """Whether something from the engine has come and has not been looked at."""
+        poll = select.poll()
+        poll.register(self._peer.link, select.POLLIN)
+        return bool(poll.poll(0))
 
     def stats(self) -> EngineStats:
-        """Return the engine's counters and gauges."""
-        return self.engine.stats()
+        """Return the engine's counters and gauges, as they were after its last step."""
+        assert self._stats is not None, "the engine is not started"
+        return self._stats
+
+    def dump(self) -> None:
+        """Have the engine write where it stands to standard error."""
+        self._peer.dump()
 
     def generate(
         self,
@@ -148,9 +190,10 @@ class AsyncEngine:
         request_id: str | None = None,
         salt: str = "",
     ) -> OutputStream:
-        """Queue a call at once and return the stream of its increments; call it on the event loop.
+        """Queue a call at once and return the stream of its increments.
 
-        Calls share the cache of common beginnings only where their `salt` is equal.
+        Calls share the cache of common beginnings only where their `salt` is equal. A grammar that cannot be
+        compiled ends the stream with an error that blames "grammar".
 
         Raises:
             AdmissionError: the call can never be served, or the queue is full (QueueFullError).
@@ -162,51 +205,52 @@ class AsyncEngine:
             raise AdmissionError(
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
-        self.engine.limits.check_room(self._open_total, params.n)
-        requests = self.engine.make_requests(request_id, prompt_token_ids, params, salt)
-        abort = partial(self._command, partial(self.engine.abort, request_id))
+        self.info.limits.check(prompt_token_ids, params)
+        self.info.limits.check_room(self._open_total, params.n)
+        abort = partial(self._abort, request_id)
         stream = OutputStream(request_id, len(prompt_token_ids), params.n, abort)
         self._streams[request_id] = stream
         self._open[request_id] = params.n
         self._open_total += params.n
-        self._command(partial(self.engine.add, requests))
+        self._send(Add(request_id, list(prompt_token_ids), params, salt))
         return stream
 
-    def between_steps(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """Have the engine's thread do `work` between two of its steps; call it on the event loop.
-
-        One such piece is done before each step, so those who are being answered wait for one piece a token.
+    async def score(self, tokens: Sequence[int], top: int) -> list[TokenLogprobs]:
+        """Return the log-probabilities of each token but the first; see `reader.score`.
 
         Raises:
-            EngineClosedError: the engine is not running or takes no more requests.
+            EngineError: it cannot be done (EngineClosedError: as the engine is not running).
         """
+        result: list[TokenLogprobs] = await self._read(Score(uuid.uuid4().hex, list(tokens), top))
+        return result
+
+    async def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
+        """Return the embedding of each text, as little-endian float32 numbers; see `reader.embed`.
+
+        Raises:
+            EngineError: it cannot be done (EngineClosedError: as the engine is not running).
+        """
+        result: list[bytes] = await self._read(Embed(uuid.uuid4().hex, list(map(list, texts))))
+        return result
+
+    async def _read(self, command: Score | Embed) -> Any:
         loop = self._check_open()
-        future: asyncio.Future[T] = loop.create_future()
-        self._awaited.add(future)
-        future.add_done_callback(self._awaited.discard)
-
-        def read() -> None:
-            if future.cancelled():
-                return
-            try:
-                result = work()
-            except Exception as error:
-                self._call_loop(partial(_fail, future, error))
-            else:
-                self._call_loop(partial(_fulfil, future, result))
-
-        self._readings.append(read)
-        self._wake.set()
-        return future
+        future = self._readings[command.request_id] = loop.create_future()
+        self._send(command)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._send(Abort(command.request_id))
+            raise
+        finally:
+            self._readings.pop(command.request_id, None)
 
     def _check_open(self) -> asyncio.AbstractEventLoop:
         """Return the event loop, if this is the one served and the engine takes requests."""
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
+        if self._loop not in (None, loop):
             raise EngineError("this engine serves another event loop: make all calls from one loop")
-        if self._draining or self._stopping or not self._thread.is_alive():
+        if self._closed:
             raise EngineClosedError(
                 "the engine takes no requests: it is not started, is shutting down, or has died"
             )
@@ -214,7 +258,7 @@ class AsyncEngine:
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Take no more requests and finish those taken; False if that needs more than `timeout` seconds."""
-        self._draining = True
+        self._closed = True
         if self._open:
             self._all_done.clear()
             try:
@@ -223,75 +267,43 @@ class AsyncEngine:
                 return False
         return True
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """End what still runs with finish_reason "abort", and then the thread; waits for it."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+    async def stop(self, timeout: float = 10.0) -> None:
+        """End what still runs with finish_reason "abort", and then the engine; by force after `timeout`."""
+        self._closed = True
+        self._send(Stop())
+        if self._listening is not None:
+            await asyncio.wait([self._listening], timeout=timeout)
+            self._listening.cancel()
+        if self._writer is not None:
+            self._writer.close()
+        await asyncio.to_thread(self._peer.end)
 
-    def _command(self, command: Callable[[], list[Output] | None]) -> None:
-        """Have the engine's thread call `command` before its next step. From any thread."""
-        self._commands.append(command)
-        self._wake.set()
-
-    def _run(self) -> None:
-        """The engine's thread."""
-        try:
-            while not self._stopping:
-                self._wake.clear()
-                self._take_commands()
-                if self._readings:
-                    self._readings.popleft()()
-                if self.engine.has_unfinished():
-                    self._publish(self._step())
-                elif not self._readings:
-                    self._wake.wait(min(IDLE_SECONDS, self._stall_seconds / 2))
-                self.last_progress = time.monotonic()
-            self._take_commands()
-            self._publish(self.engine.abort_all())
-        except BaseException:  # whatever ends this thread ends the engine
-            logger.exception("the engine died")
-        finally:
-            self._stopping = True
-            self._call_loop(self._fail_open)
-
-    def _take_commands(self) -> None:
-        while self._commands:
-            self._publish(self._commands.popleft()() or [])
-
-    def _step(self) -> list[Output]:
-        try:
-            return self.engine.step()
-        except Exception as error:
-            logger.exception("a step failed; all that is running is ended")
-            outputs = self.engine.fail_running(error)
-            if not outputs:  # it would fail the same way for ever
-                raise
-            return outputs
-
-    def _publish(self, outputs: list[Output]) -> None:
-        """Put increments into the mailbox, and wake the event loop unless it is to look there anyway."""
-        if not outputs:
-            return
-        with self._mailbox_lock:
-            wake = not self._mailbox
-            self._mailbox += outputs
-        if wake:
-            self._call_loop(self._deliver)
-
-    def _call_loop(self, callback: Callable[[], None]) -> None:
-        try:
+    def _abort(self, request_id: str) -> None:
+        """End a call; from any thread, as a stream that is dropped may be collected in any."""
+        with suppress(RuntimeError):  # the loop is closed
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop is closed: nobody is left to serve
-            self._stopping = True
+                self._loop.call_soon_threadsafe(self._send, Abort(request_id))
 
-    def _deliver(self) -> None:
-        """Hand out what is in the mailbox; on the event loop."""
-        with self._mailbox_lock:
-            outputs, self._mailbox = self._mailbox, []
-        for output in outputs:
+    def _send(self, message: object) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(pack(message))
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Hand out what comes, until nothing comes any more."""
+        try:
+            while (message := await _receive(reader)) is not None:
+                self._last_progress = time.monotonic()
+                if isinstance(message, Progress):
+                    self._deliver(message)
+                else:
+                    self._settle(message)
+        finally:
+            self._closed = True
+            self._fail_open()
+
+    def _deliver(self, progress: Progress) -> None:
+        self._stats = progress.stats
+        for output in progress.outputs:
             if (stream := self._streams.get(output.request_id)) is not None:
                 stream._push(output)
             if output.finish_reason is not None:
@@ -302,23 +314,31 @@ class AsyncEngine:
         if not self._open:
             self._all_done.set()
 
+    def _settle(self, read: Read) -> None:
+        future = self._readings.get(read.request_id)
+        if future is None or future.done():  # nobody waits any more
+            return
+        if read.error is None:
+            future.set_result(read.result)
+        else:
+            future.set_exception(EngineError(read.error))
+
     def _fail_open(self) -> None:
-        """End the streams that the thread has left open; on the event loop."""
+        """End what the engine has left open."""
         for request_id in self._open:
             if (stream := self._streams.get(request_id)) is not None:
-                stream._fail("the engine died; its log has the details")
-        for future in list(self._awaited):
-            _fail(future, EngineClosedError("the engine has stopped"))
+                stream._fail(DIED)
+        for future in self._readings.values():
+            if not future.done():
+                future.set_exception(EngineClosedError("the engine has stopped"))
         self._open.clear()
         self._open_total = 0
         self._all_done.set()
 
 
-def _fulfil(future: "asyncio.Future[T]", result: T) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+async def _receive(reader: asyncio.StreamReader) -> Any:
+    """Wait for a message and return it; None when the other side is gone."""
+    with suppress(asyncio.IncompleteReadError, OSError):
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        return unpack(await reader.readexactly(length))
+    return None

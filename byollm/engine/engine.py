@@ -3,8 +3,9 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Self
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from byollm.engine.admission import Limits
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.device import choose_device, choose_dtype
-from byollm.engine.errors import AdmissionError
+from byollm.engine.errors import AdmissionError, GrammarError
+from byollm.engine.grammar import CompiledGrammar, Grammar, GrammarCompiler
 from byollm.engine.grammar_state import GrammarState, GrammarWorker
 from byollm.engine.kv_cache import BLOCK_SIZE, choose_num_blocks
 from byollm.engine.outputs import EngineStats, FinishReason, Output
@@ -71,7 +73,8 @@ class Engine:
         self.runner = make_runner(decoder, blocks, settings)
         most = settings.speculative_tokens if settings.speculative == "auto" else 0
         self._drafter = Drafter(most, settings.speculative_match)
-        self._grammars = GrammarWorker()
+        self._grammars = None if tokenizer is None else GrammarCompiler(tokenizer, config.vocab_size)
+        self._masks = GrammarWorker()
         self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
         self._unfinished: dict[str, list[Request]] = {}
         self._prompt_tokens_total = 0
@@ -92,16 +95,30 @@ class Engine:
         decoder = load_decoder(model_directory, choose_dtype(settings, device), device)
         return cls(decoder, Tokenizer.load(model_directory), settings, model_directory.resolve().name)
 
+    def is_prepared(self, params: SamplingParams) -> bool:
+        """Whether `make_requests` returns at once: there is no grammar, or it was compiled before."""
+        if params.grammar is None or self._grammars is None:
+            return True
+        return self._grammars.cached(params.grammar) is not None
+
     def make_requests(
-        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams, salt: str = ""
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        params: SamplingParams,
+        salt: str = "",
+        wanted: Callable[[], bool] = lambda: True,
     ) -> list[Request]:
         """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
 
-        Calls share the cache of common beginnings only where their `salt` is equal.
+        Calls share the cache of common beginnings only where their `salt` is equal. A grammar that was not
+        compiled before takes up to half a minute, unless `wanted` says that nobody waits any more.
 
         Raises:
             AdmissionError: it can never be served.
+            GrammarError: its grammar is not valid, or too large or too costly.
         """
+        grammar = None if params.grammar is None else self._compile(params.grammar, wanted)
         max_tokens = self.limits.check(prompt_token_ids, params)
         endings = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos_ids)
         seed = secrets.randbits(64) if params.seed is None else params.seed
@@ -116,11 +133,16 @@ class Engine:
                 max_tokens=max_tokens,
                 text=self._text_stream(params.stop),
                 endings=tuple(endings),
-                grammar=None if params.grammar is None else GrammarState(params.grammar, self._grammars),
+                grammar=None if grammar is None else GrammarState(grammar, self._masks),
                 salt=salt,
             )
             for index in range(params.n)
         ]
+
+    def _compile(self, grammar: Grammar, wanted: Callable[[], bool]) -> CompiledGrammar:
+        if self._grammars is None:
+            raise GrammarError("it needs a tokenizer, and this model has none")
+        return self._grammars.compile(grammar, wanted)
 
     def add(self, requests: Sequence[Request]) -> None:
         """Queue the sequences of one call."""
@@ -189,6 +211,7 @@ class Engine:
             drafts_total=self._drafter.drafts,
             draft_tokens_total=self._drafter.drafted,
             accepted_tokens_total=self._drafter.right,
+            peak_memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * 1024,
         )
 
     def _text_stream(self, stops: tuple[str, ...]) -> TextStream:

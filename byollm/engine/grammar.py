@@ -58,11 +58,45 @@ class CompiledGrammar:
     size: int
 
 
+class ForkingProgram:
+    """The program that forks a process for each grammar; it is started when the first one comes."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._control: socket.socket | None = None
+        self._program: subprocess.Popen[bytes] | None = None
+
+    def connect(self) -> Connection:
+        """Return one end of a pipe; at the other is a new process that compiles one grammar."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._starting:
+            try:
+                self._control = self._control or self._start()
+                socket.send_fds(self._control, [b"."], [theirs.fileno()])
+            except OSError:  # it was killed; another is started
+                self._control = self._start()
+                socket.send_fds(self._control, [b"."], [theirs.fileno()])
+        return Connection(ours.detach())
+
+    def _start(self) -> socket.socket:
+        """Start the program; it ends when the socket returned is closed."""
+        ours, theirs = socket.socketpair()
+        code = "from byollm.engine.grammar_process import serve; serve()"
+        with theirs:
+            self._program = subprocess.Popen([sys.executable, "-c", code], stdin=theirs.fileno())
+        if ours.recv(len(READY)) != READY:
+            raise EngineError("the program that compiles grammars does not start: is xgrammar installed?")
+        return ours
+
+
+_PROGRAM = ForkingProgram()
+
+
 class GrammarCompiler:
     """Compiles grammars for one vocabulary and keeps those used last.
 
     A grammar comes from a stranger, and a short one may take for ever and all memory. So it is compiled in a
-    process of its own with bounds on both; the first call starts the program from which these are forked.
+    process of its own with bounds on both, forked from a program that all compilers share.
 
     Args:
         tokenizer: knows what each token stands for.
@@ -75,10 +109,7 @@ class GrammarCompiler:
         self._stop_ids = list(tokenizer.eos_ids)
         self._cache: OrderedDict[Grammar, CompiledGrammar] = OrderedDict()
         self._lock = threading.Lock()
-        self._starting = threading.Lock()
         self._places = threading.Semaphore(AT_A_TIME)
-        self._control: socket.socket | None = None
-        self._program: subprocess.Popen[bytes] | None = None
 
     def cached(self, grammar: Grammar) -> CompiledGrammar | None:
         """Return the compiled grammar if it is kept; at once."""
@@ -115,7 +146,7 @@ class GrammarCompiler:
     def _compile_elsewhere(self, grammar: Grammar) -> str:
         task = (grammar.kind, grammar.source, self._vocabulary, self._vocab_size, self._stop_ids)
         verdict: Verdict | None = None
-        with self._connect() as pipe:
+        with _PROGRAM.connect() as pipe:
             try:
                 pipe.send((task, COMPILE_CPU_S, COMPILE_WALL_S))
                 if pipe.poll(COMPILE_WALL_S):
@@ -129,28 +160,6 @@ class GrammarCompiler:
         if len(verdict.compiled) > MAX_COMPILED:
             raise GrammarError("it is too large once compiled; simplify it")
         return verdict.compiled
-
-    def _connect(self) -> Connection:
-        """Return one end of a pipe; at the other is a new process that compiles one grammar."""
-        ours, theirs = socket.socketpair()
-        with theirs, self._starting:
-            try:
-                self._control = self._control or self._start()
-                socket.send_fds(self._control, [b"."], [theirs.fileno()])
-            except OSError:  # it was killed; another is started
-                self._control = self._start()
-                socket.send_fds(self._control, [b"."], [theirs.fileno()])
-        return Connection(ours.detach())
-
-    def _start(self) -> socket.socket:
-        """Start the program that forks; it ends when the socket returned is closed."""
-        ours, theirs = socket.socketpair()
-        code = "from byollm.engine.grammar_process import serve; serve()"
-        with theirs:
-            self._program = subprocess.Popen([sys.executable, "-c", code], stdin=theirs.fileno())
-        if ours.recv(len(READY)) != READY:
-            raise EngineError("the program that compiles grammars does not start: is xgrammar installed?")
-        return ours
 
     def _restore(self, serialised: str) -> CompiledGrammar:
         import xgrammar

@@ -1,11 +1,12 @@
 """Reads texts without answering them: the log-probabilities of their tokens, and their embeddings.
 
 A text that is only read needs no place in the paged cache. It goes through the model beside the engine's
-steps, in pieces of about a step's size (see `AsyncEngine.between_steps`), so that answers under way hardly
-wait for it.
+steps, in pieces of about a step's size, so that answers under way hardly wait for it: the generators here
+yield after each piece.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,11 @@ from torch import Tensor
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.sampler import report_logprobs
 from byollm.modeling import Decoder
+
+T = TypeVar("T")
+
+Piecewise = Generator[None, None, T]
+"""Yields after each piece of work, and returns what came of all."""
 
 
 class Reading:
@@ -38,7 +44,7 @@ class Reading:
         return self.done == len(self.tokens)
 
     @torch.inference_mode()
-    def _advance(self) -> Tensor:
+    def advance(self) -> Tensor:
         """Read the next chunk and return its final hidden states, (chunk, hidden)."""
         start, end = self.done, min(self.done + self._chunk, len(self.tokens))
         device = self._decoder.head_weight.device
@@ -62,54 +68,64 @@ class Reading:
         return out[0].transpose(0, 1)
 
 
-class Scoring(Reading):
-    """Finds how probable each token of a text is after those before it.
+@torch.inference_mode()
+def score(decoder: Decoder, tokens: Sequence[int], top: int, chunk: int) -> Piecewise[list[TokenLogprobs]]:
+    """Find how probable each token of a text is after those before it.
 
     Args:
         decoder: the model.
         tokens: the text.
-        chunk: most tokens to compute at once.
         top: how many of the most probable tokens to report at each place.
+        chunk: most tokens to compute at once.
+
+    Returns:
+        One entry a token, from the second on; the first comes after nothing.
     """
-
-    def __init__(self, decoder: Decoder, tokens: Sequence[int], chunk: int, top: int) -> None:
-        super().__init__(decoder, tokens, chunk)
-        self.logprobs: list[TokenLogprobs] = []
-        """One entry a token, from the second on; the first comes after nothing."""
-        self._top = top
-
-    @torch.inference_mode()
-    def advance(self) -> None:
-        """Read the next chunk."""
-        start = self.done
-        hidden = self._advance()
-        following = self.tokens[start + 1 : self.done + 1]
+    logprobs: list[TokenLogprobs] = []
+    reading = Reading(decoder, tokens, chunk)
+    while not reading.finished:
+        start = reading.done
+        hidden = reading.advance()
+        following = reading.tokens[start + 1 : reading.done + 1]
         if following:
-            logits = self._decoder.logits(hidden[: len(following)]).float()
-            self.logprobs += report_logprobs(logits.log_softmax(-1), following, [self._top] * len(following))
-
-
-class Embedding(Reading):
-    """Averages the final hidden states of a text, scaled to length 1."""
-
-    def __init__(self, decoder: Decoder, tokens: Sequence[int], chunk: int) -> None:
-        super().__init__(decoder, tokens, chunk)
-        self._sum = torch.zeros(decoder.config.hidden_size, device=decoder.head_weight.device)
-
-    @torch.inference_mode()
-    def advance(self) -> None:
-        """Read the next chunk."""
-        self._sum += self._advance().float().sum(0)
-
-    @property
-    def vector(self) -> Tensor:
-        """The embedding, (hidden,) float32 on the CPU."""
-        return F.normalize(self._sum, dim=0).cpu()
+            logits = decoder.logits(hidden[: len(following)]).float()
+            logprobs += report_logprobs(logits.log_softmax(-1), following, [top] * len(following))
+        yield
+    return logprobs
 
 
 @torch.inference_mode()
-def embed_together(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Tensor:
-    """Return the embeddings of short texts of similar lengths, (texts, hidden) float32 on the CPU."""
+def embed(decoder: Decoder, texts: Sequence[Sequence[int]], chunk: int) -> Piecewise[list[bytes]]:
+    """Average the final hidden states of each text, scaled to length 1.
+
+    Args:
+        decoder: the model.
+        texts: token ids, at least one a text.
+        chunk: most tokens to compute at once; short texts of similar lengths go together.
+
+    Returns:
+        For each text `hidden_size` little-endian float32 numbers.
+    """
+    vectors = [b""] * len(texts)
+    for group in group_by_length(list(map(len, texts)), chunk):
+        if len(texts[group[0]]) > chunk:
+            reading = Reading(decoder, texts[group[0]], chunk)
+            total = torch.zeros(decoder.config.hidden_size, device=decoder.head_weight.device)
+            while not reading.finished:
+                total += reading.advance().float().sum(0)
+                yield
+            rows = F.normalize(total, dim=0)[None]
+        else:
+            rows = _embed_together(decoder, [texts[index] for index in group])
+            yield
+        for index, row in zip(group, rows.cpu().numpy().astype("<f4"), strict=True):
+            vectors[index] = row.tobytes()
+    return vectors
+
+
+@torch.inference_mode()
+def _embed_together(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Return the embeddings of short texts of similar lengths, (texts, hidden) float32."""
     device = decoder.head_weight.device
     longest = max(map(len, texts))
     # Padding comes last, where nothing before it sees it.
@@ -118,7 +134,7 @@ def embed_together(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Tensor:
     lengths = torch.tensor([[len(text)] for text in texts], device=device)
     hidden = decoder(padded, at).float()  # (texts, longest, hidden)
     summed = (hidden * (at < lengths)[..., None]).sum(1)
-    return F.normalize(summed, dim=-1).cpu()
+    return F.normalize(summed, dim=-1)
 
 
 def group_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from byollm.engine.errors import SamplingParamsError
 
 if TYPE_CHECKING:
-    from byollm.engine.grammar import CompiledGrammar
+    from byollm.engine.grammar import Grammar
 
 MAX_N = 128
 MAX_LOGPROBS = 20
@@ -61,7 +61,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
-    grammar: "CompiledGrammar | None" = None
+    grammar: "Grammar | None" = None
     n: int = 1
 
     def __post_init__(self) -> None:

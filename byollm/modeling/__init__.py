@@ -1,13 +1,21 @@
-"""One decoder definition for every family, its checkpoints in Hugging Face's layout, and its tokenizer."""
+"""One decoder definition for every family, its checkpoints in Hugging Face's layout, and its tokenizer.
 
-from byollm.modeling.checkpoint import load_config, load_decoder, save_decoder
+What needs torch is imported when it is first asked for: who only tokenises does without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from byollm.modeling.config import DecoderConfig
-from byollm.modeling.decoder import Decoder
 from byollm.modeling.detokenizer import IncrementalDetokenizer
 from byollm.modeling.errors import CheckpointError, ModelConfigError, ModelingError, TokenizerError
-from byollm.modeling.layers import Attend
 from byollm.modeling.rope_scaling import RopeScaling
 from byollm.modeling.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from byollm.modeling.checkpoint import load_config, load_decoder, save_decoder
+    from byollm.modeling.decoder import Decoder
+    from byollm.modeling.layers import Attend
 
 __all__ = [
     "Attend",
@@ -24,3 +32,17 @@ __all__ = [
     "load_decoder",
     "save_decoder",
 ]
+
+_WITH_TORCH = {
+    "Attend": "layers",
+    "Decoder": "decoder",
+    "load_config": "checkpoint",
+    "load_decoder": "checkpoint",
+    "save_decoder": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        return getattr(import_module(f"byollm.modeling.{_WITH_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

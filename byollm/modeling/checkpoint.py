@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.overrides import TorchFunctionMode
 
 from byollm.modeling.atomic_directory import atomic_directory
 from byollm.modeling.config import DecoderConfig
@@ -46,6 +47,20 @@ def load_config(directory: Path) -> DecoderConfig:
         raise CheckpointError(f"{path}: {error}") from None
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights undrawn that will be read anyway.
+
+    To draw normal numbers on the meta device, which are none, torch imports its compiler: that takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func not in (torch.nn.init.normal_, torch.Tensor.normal_):
+            return func(*args, **(kwargs or {}))
+        return None
+
+
 def load_decoder(
     directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Decoder:
@@ -62,7 +77,7 @@ def load_decoder(
     """
     directory = Path(directory)
     config = load_config(directory)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         decoder = Decoder(config)
     expected = decoder.state_dict()  # shapes only
     with open_weights(directory) as weights:

@@ -24,10 +24,11 @@ class RotaryTable(nn.Module):
         self.config = config
         self.register_buffer("cos", torch.empty(0), persistent=False)
         self.register_buffer("sin", torch.empty(0), persistent=False)
-        self.fill()
+        if self.cos.device.type != "meta":  # who builds there fills it afterwards
+            self.fill()
 
     def fill(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> None:
-        """Compute the tables (max_positions, rotary_dim / 2), again after a decoder was built on `meta`."""
+        """Compute the tables (max_positions, rotary_dim / 2)."""
         angles = torch.outer(
             torch.arange(self.config.max_positions, dtype=torch.float32, device=device),
             rotary_frequencies(self.config, device),

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from byollm.engine import SamplingParams
-from byollm.engine.grammar import CompiledGrammar
+from byollm.engine.grammar import Grammar
 from byollm.server.messages import Conversation
 from byollm.server.parameters import broken_rule
 from byollm.server.structured import ConstrainedSampling, Constraint
@@ -98,6 +98,6 @@ class ChatRequest(ConstrainedSampling):
         """The most tokens to generate for each choice, if the client said so."""
         return self.max_completion_tokens or self.max_tokens
 
-    def sampling_params(self, grammar: CompiledGrammar | None) -> SamplingParams:
+    def sampling_params(self, grammar: Grammar | None) -> SamplingParams:
         """What the engine is asked for."""
         return self.params(self.limit, self.n, self.top_logprobs if self.logprobs else None, grammar)

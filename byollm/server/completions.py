@@ -9,7 +9,7 @@ import orjson
 from pydantic import Field, model_validator
 
 from byollm.engine import Output, SamplingParams, TokenLogprobs
-from byollm.engine.grammar import CompiledGrammar
+from byollm.engine.grammar import Grammar
 from byollm.server.answers import Choice, Tally, Usage, closing_events
 from byollm.server.fingerprint import FINGERPRINT
 from byollm.server.logprobs import CompletionLogprobs, Vocabulary
@@ -43,7 +43,7 @@ class CompletionRequest(ConstrainedSampling):
         prompts: list[str | list[int]] = self.prompt
         return prompts
 
-    def sampling_params(self, grammar: CompiledGrammar | None) -> SamplingParams:
+    def sampling_params(self, grammar: Grammar | None) -> SamplingParams:
         """What the engine is asked for."""
         return self.params(max(self.max_tokens, 1), self.n, self.logprobs, grammar)
 

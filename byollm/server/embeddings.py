@@ -13,8 +13,7 @@ from byollm.server.errors import ApiError
 from byollm.server.generation import EngineResponse
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters
-from byollm.server.prompts import check_fits, encode
-from byollm.server.reading import check_readable, embed
+from byollm.server.prompts import check_fits, check_readable, encode
 from byollm.server.sentences import SentenceModel
 from byollm.server.service import Service
 from byollm.server.streams import send_json
@@ -53,7 +52,7 @@ class EmbeddingResponse(EngineResponse):
                     vectors, tokens = await self._embed_sentences(model.sentences)
                 else:
                     texts = await self._texts(model)
-                    vectors, tokens = await embed(model, texts), sum(map(len, texts))
+                    vectors, tokens = await model.engine.embed(texts), sum(map(len, texts))
                 body = await asyncio.to_thread(self._body, vectors, tokens)
         except Exception as error:
             raise self._failed(error) from None

@@ -14,12 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from byollm.engine import Output, SamplingParams
+from byollm.engine.async_engine import DIED
 from byollm.engine.errors import AdmissionError, EngineClosedError, QueueFullError, SamplingParamsError
 from byollm.server.answers import Choice, Format, Tally, Usage
 from byollm.server.errors import ApiError, internal_error
 from byollm.server.metrics import RequestTimer
 from byollm.server.model import Model
-from byollm.server.service import Service, shutting_down
+from byollm.server.service import Service, engine_failed, shutting_down
 from byollm.server.streams import ClientGoneError, EventStream, send_json, unless_disconnected
 
 if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is loaded
@@ -192,6 +193,8 @@ def cut_off(output: Output, job: Job) -> ApiError:
     """The error for an answer that the engine gave up."""
     if output.finish_reason == "abort":
         return shutting_down()
+    if output.error == DIED:
+        return engine_failed()
     if output.blames is not None:
         message = f"Invalid value for '{job.grammar_from}': {output.error}."
         return ApiError(400, message, param=job.grammar_from, code="invalid_value")

@@ -17,11 +17,10 @@ from byollm.server.generation import Generation, Job
 from byollm.server.messages import Conversation
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters, broken_rule
-from byollm.server.prompts import check_fits, encode, encode_chat, encode_prompt
-from byollm.server.reading import check_readable, score
+from byollm.server.prompts import check_fits, check_readable, encode, encode_chat, encode_prompt
 from byollm.server.replies import json_response
 from byollm.server.service import Service
-from byollm.server.structured import Constraint, compile_constraint
+from byollm.server.structured import Constraint
 from byollm.server.tools import Tools
 
 
@@ -109,7 +108,7 @@ class OpenAIRoutes:
             check_fits(len(prompt), asked.limit, model.max_context, "messages")
             constraint = asked.answer_constraint
             params = asked.with_defaults(model.defaults).sampling_params(
-                await compile_constraint(model, constraint)
+                None if constraint is None else constraint.grammar
             )
             return Job([prompt], params, ChatFormat(asked, model.tokenizer), grammar_from=_source(constraint))
 
@@ -133,12 +132,14 @@ class OpenAIRoutes:
                     text = (
                         given if isinstance(given, str) else model.tokenizer.decode(given, skip_special=False)
                     )
-                    scores = None if asked.logprobs is None else await score(model, tokens, asked.logprobs)
+                    scores = (
+                        None if asked.logprobs is None else await model.engine.score(tokens, asked.logprobs)
+                    )
                     echoes.append(Echo(text, tokens, scores))
             formatted = CompletionFormat(asked, model.tokenizer, echoes)
             constraint = asked.constraint
             params = asked.with_defaults(model.defaults).sampling_params(
-                await compile_constraint(model, constraint)
+                None if constraint is None else constraint.grammar
             )
             return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint))
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from byollm.engine import SamplingParams
-from byollm.engine.grammar import CompiledGrammar
+from byollm.engine.grammar import Grammar
 from byollm.engine.sampling_params import MAX_N, MAX_STOP_LENGTH, MAX_STOP_TOKEN_IDS
 from byollm.server.errors import ApiError, shorten
 
@@ -176,7 +176,7 @@ class Sampling(Drawing):
         max_tokens: int | None,
         n: int = 1,
         logprobs: int | None = None,
-        grammar: CompiledGrammar | None = None,
+        grammar: Grammar | None = None,
     ) -> SamplingParams:
         """What the engine is asked for."""
         return SamplingParams(

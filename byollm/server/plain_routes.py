@@ -2,6 +2,7 @@
 
 import resource
 import time
+from typing import Any
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import Request
@@ -54,7 +55,7 @@ class PlainRoutes:
         """The state of server, engine and memory."""
         service = self._service
         stats = service.stats()
-        report = {
+        report: dict[str, Any] = {
             "status": service.status,
             "model": service.model_name,
             "model_loaded": stats is not None,
@@ -62,6 +63,7 @@ class PlainRoutes:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         if stats is not None:
+            report["peak_memory_bytes"] += stats.peak_memory_bytes
             report |= {
                 "device": service.device,
                 "requests": {"running": stats.running, "waiting": stats.waiting},
@@ -82,8 +84,8 @@ class PlainRoutes:
                 "hidden_size": config.hidden_size,
                 "vocab_size": config.vocab_size,
                 "max_context": model.max_context,
-                "dtype": model.dtype,
-                "device": model.device,
+                "dtype": model.info.dtype,
+                "device": model.info.device,
                 "sampling_defaults": model.defaults.model_dump(),
                 "version": byollm.__version__,
                 "performance": {

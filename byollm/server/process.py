@@ -2,12 +2,9 @@
 
 import asyncio
 import errno
-import faulthandler
 import logging
-import os
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,12 +12,13 @@ from types import FrameType
 
 import uvicorn
 
+from byollm.engine.engine_process import LOG_FORMAT
+from byollm.engine.watchdog import end_process_after
 from byollm.server.app import create_app
 from byollm.server.errors import ServerError
 from byollm.server.http import HttpProtocol
 from byollm.server.model import load_model
 from byollm.server.service import Service
-from byollm.server.watchdog import end_process_after
 from byollm.settings import REPOSITORY
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
@@ -32,6 +30,7 @@ KEEP_CONNECTION_S = 75
 # A client that takes nothing for this long is cut off by the kernel, and its request ends.
 STUCK_CLIENT_MS = 120_000
 WATCH_S = 1.0
+SECOND_LOOK_S = 0.5
 MODELS = REPOSITORY / "models"
 # Long enough for a health check to see why, and for error events to go out.
 LAST_WORDS_S = 3.0
@@ -76,7 +75,6 @@ def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[st
     failure = service.failure or process.failure
     if failure is not None:
         raise failure
-    leave_threads_behind()
 
 
 def bundled_model() -> Path:
@@ -141,19 +139,8 @@ def url(listener: socket.socket) -> str:
 
 def configure_logging() -> None:
     """Log to standard error: what an operator has to know, and requests if asked for."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-
-def leave_threads_behind() -> None:
-    """End the process at once if a model is still loading, or an engine's step does not end.
-
-    Python cannot stop a thread; to tear the interpreter down under one that computes would crash it.
-    """
-    if any(thread.name in ("load-model", "byollm-engine") for thread in threading.enumerate()):
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
 
 
 class Process(uvicorn.Server):
@@ -213,15 +200,25 @@ class Process(uvicorn.Server):
         await self._service.settled()
         if self._service.failure is None:
             self._announce()
-        while self._service.status != "failed":
+        while not await self._failed():
             if not self._told_to_stop:
                 end_process_after(self._patience)
             await asyncio.sleep(WATCH_S)
         if self._service.failure is None:
             log.critical("the engine died or is wedged; the process ends, to be replaced. Where it stands:")
-            faulthandler.dump_traceback()
+            self._service.dump_engine()
             self.failure = ServerError("the engine died or is wedged: its log above has the details")
             end_process_after(LAST_WORDS_S + LEAVE_S)
             self._service.interrupt()
             await asyncio.sleep(LAST_WORDS_S)
         self.should_exit = True
+
+    async def _failed(self) -> bool:
+        """Whether it is certain that the engine is lost.
+
+        An engine whose machine or processes were suspended is late too, but shows in a moment that it lives.
+        """
+        if self._service.status != "failed":
+            return False
+        await asyncio.sleep(SECOND_LOOK_S)
+        return self._service.status == "failed"

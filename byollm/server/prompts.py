@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from byollm.engine.errors import AdmissionError
 from byollm.server.errors import ApiError
 from byollm.server.messages import Message
 from byollm.server.model import Model
@@ -128,3 +129,16 @@ def too_long(max_context: int, prompt_tokens: str, max_tokens: int | None, param
         param=param,
         code="context_length_exceeded",
     )
+
+
+def check_readable(model: Model, tokens: Sequence[int], param: str) -> None:
+    """Refuse what the model cannot read.
+
+    Raises:
+        ApiError: there are no tokens, too many, or some outside the vocabulary.
+    """
+    try:
+        model.info.limits.check_readable(tokens)
+    except AdmissionError as error:
+        message = f"Invalid value for '{param}': {str(error).removeprefix('prompt: ')}."
+        raise ApiError(400, message, param=param, code="invalid_value") from None

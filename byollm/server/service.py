@@ -1,12 +1,10 @@
 """What all routes share: the engine once it is loaded, and whether work is admitted."""
 
 import asyncio
-import contextlib
 import gc
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
@@ -28,12 +26,14 @@ class Service:
     """Holds the model through its life: loading in the background, ready, draining, stopped.
 
     Args:
-        load: makes the model; called in a thread of its own, so that the socket answers meanwhile.
+        load: makes the model, while the socket answers.
         settings: the server's settings.
         model_name: the name that clients ask for.
     """
 
-    def __init__(self, load: Callable[[], Model], settings: ServerSettings, model_name: str) -> None:
+    def __init__(
+        self, load: Callable[[], Awaitable[Model]], settings: ServerSettings, model_name: str
+    ) -> None:
         self.settings = settings
         self.model_name = model_name
         self.created = int(time.time())
@@ -42,6 +42,7 @@ class Service:
         self.draining = False
         self.failure: BaseException | None = None
         self._load = load
+        self._loading: asyncio.Task[None] | None = None
         self._model: Model | None = None
         self._active = 0
         self._idle = asyncio.Event()
@@ -52,35 +53,35 @@ class Service:
 
     def start(self) -> None:
         """Begin to load the model. Call it in the event loop."""
-        loop = asyncio.get_running_loop()
-        threading.Thread(target=self._load_in_thread, args=(loop,), name="load-model", daemon=True).start()
+        self._loading = asyncio.create_task(self._run_load())
 
-    def _load_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        model, failure = None, None
+    async def _run_load(self) -> None:
         try:
-            model = self._load()
-        except BaseException as error:  # whatever it is, the event loop has to hear of it
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the server stopped while it loaded
-            loop.call_soon_threadsafe(self._loaded, model, failure)
-
-    def _loaded(self, model: Model | None, failure: BaseException | None) -> None:
-        self._model, self.failure = model, failure
-        if model is not None:
+            self._model = await self._load()
             # What is there now stays: the collector need not look through it again and again.
             gc.collect()
             gc.freeze()
-            model.engine.start()
-        self._settled.set()
+        except Exception as error:
+            self.failure = error
+        finally:
+            self._settled.set()
+
+    def dump_engine(self) -> None:
+        """Have the engine write where it stands to standard error."""
+        if self._model is not None:
+            self._model.engine.dump()
 
     async def settled(self) -> None:
         """Wait until the model is loaded, or has failed to load: see `failure`."""
         await self._settled.wait()
 
     async def stop(self) -> None:
-        """Stop the engine, if there is one."""
+        """Stop the engine, or its loading."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
         if self._model is not None:
-            await asyncio.to_thread(self._model.engine.stop, STOP_S)
+            await self._model.engine.stop(STOP_S)
 
     @property
     def status(self) -> Status:
@@ -96,7 +97,7 @@ class Service:
     @property
     def device(self) -> str | None:
         """Where the model runs, once it is loaded."""
-        return None if self._model is None else self._model.device
+        return None if self._model is None else self._model.info.device
 
     def stats(self) -> EngineStats | None:
         """The engine's counters, once there is an engine."""

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from byollm.engine.errors import GrammarError
-from byollm.engine.grammar import CompiledGrammar, Grammar
-from byollm.server.errors import ApiError
+from byollm.engine.grammar import Grammar
 from byollm.server.parameters import OpenAISampling, Parameters, broken_rule, missing
-
-if TYPE_CHECKING:
-    from byollm.server.model import Model
 
 Schema = dict[str, Any]
 ANY_OBJECT: Schema = {"type": "object"}
@@ -123,42 +115,3 @@ class ConstrainedSampling(OpenAISampling):
 def schema_grammar(schema: Schema) -> Grammar:
     """The grammar of the JSON that a schema describes."""
     return Grammar("json_schema", json.dumps(schema, ensure_ascii=False))
-
-
-async def compile_constraint(model: Model, constraint: Constraint | None) -> CompiledGrammar | None:
-    """Prepare a grammar for the model's vocabulary, off the event loop.
-
-    Raises:
-        ApiError: the grammar is not valid, too large or too costly; names the parameter.
-    """
-    if constraint is None:
-        return None
-    if (kept := model.grammars.cached(constraint.grammar)) is not None:
-        return kept
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[CompiledGrammar] = loop.create_future()
-
-    def settle(compiled: CompiledGrammar | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if compiled is not None:
-            future.set_result(compiled)
-        elif error is not None:
-            future.set_exception(error)
-
-    def work() -> None:
-        compiled, failure = None, None
-        try:
-            compiled = model.grammars.compile(constraint.grammar, lambda: not future.done())
-        except Exception as error:
-            failure = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(partial(settle, compiled, failure))
-
-    # A thread of its own: grammars that take long must not hold up the pool that tokenises others' prompts.
-    threading.Thread(target=work, name="compile-grammar", daemon=True).start()
-    try:
-        return await future
-    except GrammarError as error:
-        message = f"Invalid value for '{constraint.param}': {error}."
-        raise ApiError(400, message, param=constraint.param, code="invalid_value") from None

@@ -25,7 +25,10 @@ class EngineSettings(Section):
     `auto` takes the compiled ones where they were built; `native` refuses to start without them."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads that compute together; unset leaves torch's own choice."""
+    """CPU threads that compute together; unset: as many as there are cores, of `cores` or of the machine."""
+
+    cores: Annotated[frozenset[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Processor cores that the engine's process keeps to, by number, such as [0, 1]; unset: all of them."""
 
     max_context: Annotated[int, Field(ge=2)] | None = None
     """Most tokens of a sequence, prompt and answer together; unset: as many as the model has positions."""

@@ -1,8 +1,12 @@
 import asyncio
 import gc
+import os
+import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +23,11 @@ from byollm.engine import (
     QueueFullError,
     SamplingParams,
 )
-from byollm.modeling import Decoder
+from byollm.engine.engine_process import EngineProcess
+from byollm.engine.grammar import Grammar
+from byollm.engine.messages import Progress
+from byollm.engine.worker import serve
+from byollm.modeling import Decoder, Tokenizer, save_decoder
 from byollm.settings.engine import EngineSettings
 from tests.engine.support import collect, run
 
@@ -38,24 +46,50 @@ class Gated(Decoder):
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
+        self.steps = 0
         self.fault: BaseException | None = None
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Any = None) -> Tensor:
         self.entered.set()
+        self.steps += 1
         assert self.gate.wait(30)
         if self.fault is not None:
             raise self.fault
         return super().forward(tokens, positions, attend)
 
 
+class Beside:
+    """An engine in a thread of this process, so that a test can reach into it."""
+
+    def __init__(self, engine: Engine, stall_seconds: float = 60) -> None:
+        self.link, self._theirs = socket.socketpair()
+        self.engine = engine
+        self.thread = threading.Thread(target=self._work, args=(stall_seconds,), daemon=True)
+        self.thread.start()
+
+    def _work(self, stall_seconds: float) -> None:
+        with self._theirs, self._theirs.makefile("rb") as file, suppress(LookupError, SystemExit):
+            try:
+                serve(self.engine, self._theirs, file, 16, stall_seconds)
+            finally:
+                self._theirs.shutdown(socket.SHUT_RDWR)
+
+    def dump(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
 @asynccontextmanager
 async def running(engine: Engine, stall_seconds: float = 60) -> AsyncIterator[AsyncEngine]:
-    subject = AsyncEngine(engine, stall_seconds)
-    subject.start()
+    subject = AsyncEngine(Beside(engine, stall_seconds), stall_seconds)
+    await subject.start()
     try:
         yield subject
     finally:
-        subject.stop()
+        await subject.stop()
 
 
 async def read(stream: OutputStream) -> dict[int, Output]:
@@ -133,10 +167,11 @@ def test_reader_who_goes_away_frees_the_blocks(way: str, make_engine: MakeEngine
             del stream
             if way == "drop":
                 gc.collect()
-            steps = engine.stats().steps_total
+            await asyncio.sleep(0)
+            steps = model.steps
             model.gate.set()
             await until(lambda: engine.stats().free_blocks == 64)
-            assert engine.stats().steps_total <= steps + 2  # the step in progress, and at most one more
+            assert model.steps <= steps + 2  # the step about to begin, and at most one more
             assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
 
     asyncio.run(main())
@@ -160,22 +195,21 @@ def test_slow_reader_stalls_nobody_and_keeps_one_increment(make_engine: MakeEngi
     asyncio.run(main())
 
 
-def test_event_loop_wakes_at_most_once_a_step(make_engine: MakeEngine) -> None:
+def test_a_step_comes_in_one_message(make_engine: MakeEngine) -> None:
     async def main() -> tuple[int, int]:
-        loop = asyncio.get_running_loop()
-        wake, wakes = loop.call_soon_threadsafe, [0]
-
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            wakes[0] += 1
-            return wake(*args, **kwargs)
-
         async with running(make_engine()) as engine:
-            loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
-            await asyncio.gather(*(read(engine.generate(PROMPT, GREEDY)) for _ in range(8)))
-            return wakes[0], engine.stats().steps_total
+            deliver, messages = engine._deliver, [0]
 
-    wakes, steps = asyncio.run(main())
-    assert 0 < wakes <= steps
+            def counting(progress: Progress) -> None:
+                messages[0] += bool(progress.outputs)
+                deliver(progress)
+
+            engine._deliver = counting  # type: ignore[method-assign]
+            await asyncio.gather(*(read(engine.generate(PROMPT, GREEDY)) for _ in range(8)))
+            return messages[0], engine.stats().steps_total
+
+    messages, steps = asyncio.run(main())
+    assert 0 < messages <= steps
 
 
 def test_refusals_come_at_the_call(make_engine: MakeEngine, decoder: Decoder) -> None:
@@ -204,33 +238,35 @@ def test_refusals_come_at_the_call(make_engine: MakeEngine, decoder: Decoder) ->
 
 def test_engine_that_does_not_run_takes_nothing(make_engine: MakeEngine) -> None:
     async def main() -> None:
-        engine = AsyncEngine(make_engine(), 60)
+        engine = AsyncEngine(Beside(make_engine()), 60)
         assert not engine.healthy
         with pytest.raises(EngineClosedError):
             engine.generate(PROMPT, GREEDY)
-        engine.start()
+        await engine.start()
         assert engine.healthy
         with pytest.raises(EngineError, match="started before"):
-            engine.start()
-        engine.stop()
+            await engine.start()
+        await engine.stop()
         assert not engine.healthy
         with pytest.raises(EngineClosedError):
             engine.generate(PROMPT, GREEDY)
+        with pytest.raises(EngineClosedError):
+            await engine.score(PROMPT, 0)
 
     asyncio.run(main())
 
 
 def test_second_event_loop_is_refused(make_engine: MakeEngine) -> None:
-    engine = AsyncEngine(make_engine(), 60)
-    engine.start()
+    async def main() -> None:
+        async with running(make_engine()) as engine:
 
-    async def call() -> None:
-        await read(engine.generate(PROMPT, GREEDY))
+            async def call() -> None:
+                engine.generate(PROMPT, GREEDY)
 
-    asyncio.run(call())
-    with pytest.raises(EngineError, match="another event loop"):
-        asyncio.run(call())
-    engine.stop()
+            with pytest.raises(EngineError, match="another event loop"):
+                await asyncio.to_thread(asyncio.run, call())
+
+    asyncio.run(main())
 
 
 def test_drain_finishes_what_was_taken_and_takes_no_more(make_engine: MakeEngine) -> None:
@@ -252,13 +288,13 @@ def test_drain_that_takes_too_long_says_so_and_stop_ends_the_rest(
 ) -> None:
     async def main() -> None:
         model = Gated(decoder)
-        engine = AsyncEngine(make_engine(model=model, max_running=1), 60)
-        engine.start()
+        engine = AsyncEngine(Beside(make_engine(model=model, max_running=1)), 60)
+        await engine.start()
         runs, waits = engine.generate(PROMPT, LONG), engine.generate(PROMPT, LONG)
         first = await anext(runs)
         model.gate.clear()
         assert not await engine.drain(0.01)
-        stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
+        stopping = asyncio.create_task(engine.stop())
         await asyncio.sleep(0.05)
         model.gate.set()
         await stopping
@@ -325,17 +361,14 @@ def test_fault_that_would_come_for_ever_ends_the_engine(decoder: Decoder) -> Non
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("fault", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_dead_thread_is_unhealthy_and_ends_all_streams(
-    fault: BaseException, make_engine: MakeEngine, decoder: Decoder
-) -> None:
+def test_dead_engine_is_unhealthy_and_ends_all_streams(make_engine: MakeEngine, decoder: Decoder) -> None:
     async def main() -> None:
         model = Gated(decoder)
         async with running(make_engine(model=model, max_running=1)) as engine:
             model.gate.clear()
             runs, waits = (engine.generate(PROMPT, SamplingParams(n=2)) for _ in range(2))
             await asyncio.to_thread(model.entered.wait)
-            model.fault = fault
+            model.fault = SystemExit(3)
             model.gate.set()
             for stream in (runs, waits):
                 answer = await read(stream)
@@ -366,15 +399,103 @@ def test_step_that_does_not_end_is_unhealthy_until_it_does(make_engine: MakeEngi
     asyncio.run(main())
 
 
-def test_event_loop_that_closes_ends_the_thread(make_engine: MakeEngine) -> None:
-    engine = AsyncEngine(make_engine(), 60)
-    engine.start()
-    kept: list[OutputStream] = []
+def test_an_engine_whose_caller_is_gone_ends(make_engine: MakeEngine) -> None:
+    beside = Beside(make_engine())
 
     async def main() -> None:
-        kept.append(engine.generate(PROMPT, LONG))
+        engine = AsyncEngine(beside, 60)
+        await engine.start()
+        engine.generate(PROMPT, LONG)
 
     asyncio.run(main())
-    engine._thread.join(30)
-    assert not engine.healthy
-    assert engine.stats().free_blocks == 64
+    beside.link.close()
+    beside.end()
+
+
+def test_texts_are_read_while_answers_grow(make_engine: MakeEngine, decoder: Decoder) -> None:
+    text = PROMPT * 10  # three pieces of 16 tokens
+
+    async def main() -> None:
+        async with running(make_engine()) as engine:
+            stream = engine.generate(PROMPT, LONG)
+            scores, vectors = await asyncio.gather(engine.score(text, 1), engine.embed([text, PROMPT]))
+            assert engine.stats().steps_total >= 3  # never two pieces without a step between
+            assert [entry.token_id for entry in scores] == text[1:]
+            assert [len(vector) for vector in vectors] == [4 * 32] * 2
+            await stream.aclose()
+            reading = asyncio.create_task(engine.score(text * 5, 0))
+            await asyncio.sleep(0)
+            reading.cancel()
+            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
+            with pytest.raises(EngineError, match="IndexError"):
+                await engine.embed([[9999]])
+            assert engine.healthy
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def model_directory(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    save_decoder(decoder, tmp_path / "model", tokenizer)
+    return tmp_path / "model"
+
+
+SMALL = EngineSettings(cache_blocks=64, max_running=8, max_batch_tokens=64, threads=1)
+
+
+def test_an_engine_in_a_process_of_its_own_answers_and_a_killed_one_is_noticed(
+    model_directory: Path, make_engine: MakeEngine, tokenizer: Tokenizer
+) -> None:
+    expected = make_engine(tokenizer)
+    expected.add_request("", PROMPT, GREEDY)
+    tokens = run(expected)["", 0].token_ids
+    core = min(os.sched_getaffinity(0))
+
+    async def main() -> None:
+        process = EngineProcess(model_directory, SMALL.model_copy(update={"cores": frozenset({core})}))
+        engine = AsyncEngine(process, 60)
+        await engine.start()
+        assert (await read(engine.generate(PROMPT, GREEDY)))[0].token_ids == tokens
+        assert os.sched_getaffinity(process.pid) == {core}
+        grammar = Grammar("regex", "[0-9]{4}")
+        constrained = await read(engine.generate(PROMPT, SamplingParams(max_tokens=20, grammar=grammar)))
+        assert constrained[0].text.isdigit()
+        assert len(constrained[0].text) == 4
+        wrong = Grammar("regex", "(")
+        refused = await read(engine.generate(PROMPT, SamplingParams(n=2, grammar=wrong)))
+        assert {output.blames for output in refused.values()} == {"grammar"}
+        os.kill(process.pid, signal.SIGTERM)  # as the whole group gets it; the other side decides
+        stream = engine.generate(PROMPT, LONG)
+        await anext(stream)
+        os.kill(process.pid, signal.SIGKILL)
+        assert (await read(stream))[0].finish_reason == "error"
+        await until(lambda: not engine.healthy)
+        await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_a_stopped_process_counts_as_wedged_until_it_goes_on(model_directory: Path) -> None:
+    async def main() -> None:
+        process = EngineProcess(model_directory, SMALL.model_copy(update={"stall_seconds": 0.5}))
+        engine = AsyncEngine(process, 0.5)
+        await engine.start()
+        os.kill(process.pid, signal.SIGSTOP)
+        await until(lambda: not engine.healthy)
+        os.kill(process.pid, signal.SIGCONT)
+        await until(lambda: engine.healthy)
+        await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_directory: Path) -> None:
+    (model_directory / "model.safetensors").unlink()
+
+    async def main() -> None:
+        engine = AsyncEngine(EngineProcess(model_directory, SMALL), 60)
+        with pytest.raises(EngineError, match=r"model\.safetensors"):
+            await engine.start()
+        await engine.stop()
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ import pytest
 
 from byollm.engine import Engine
 from byollm.engine.errors import GrammarError, SamplingParamsError
-from byollm.engine.grammar import CompiledGrammar, Grammar, GrammarCompiler
+from byollm.engine.grammar import Grammar, GrammarCompiler
 from byollm.engine.sampling_params import SamplingParams
 from byollm.modeling import Tokenizer
 from tests.engine.conftest import VOCAB
@@ -33,11 +33,6 @@ def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
     return GrammarCompiler(tokenizer, VOCAB)
 
 
-@pytest.fixture(scope="module")
-def digits(compiler: GrammarCompiler) -> CompiledGrammar:
-    return compiler.compile(DIGITS)
-
-
 @pytest.mark.parametrize(
     ("grammar", "pattern"),
     [
@@ -47,14 +42,13 @@ def digits(compiler: GrammarCompiler) -> CompiledGrammar:
     ],
 )
 def test_answers_follow_every_kind_of_grammar(
-    compiler: GrammarCompiler,
     make_engine: Callable[..., Engine],
     tokenizer: Tokenizer,
     grammar: Grammar,
     pattern: str,
 ) -> None:
     engine = make_engine(tokenizer)
-    params = SamplingParams(max_tokens=60, grammar=compiler.compile(grammar), n=2, seed=4, logprobs=1)
+    params = SamplingParams(max_tokens=60, grammar=grammar, n=2, seed=4, logprobs=1)
     engine.add_request("hot", [5, 6, 7], params)
     engine.add_request("free", [5, 6, 7], SamplingParams(max_tokens=8, temperature=0))
     outputs = run(engine)
@@ -67,13 +61,13 @@ def test_answers_follow_every_kind_of_grammar(
 
 
 def test_preemption_does_not_change_where_an_answer_is_in_its_grammar(
-    digits: CompiledGrammar, make_engine: Callable[..., Engine], tokenizer: Tokenizer
+    make_engine: Callable[..., Engine], tokenizer: Tokenizer
 ) -> None:
     answers = {}
     for blocks in (64, 5):
         engine = make_engine(tokenizer, cache_blocks=blocks, max_running=4)
         for name in "abcd":
-            params = SamplingParams(max_tokens=20, grammar=digits, seed=ord(name))
+            params = SamplingParams(max_tokens=20, grammar=DIGITS, seed=ord(name))
             engine.add_request(name, list(range(14)), params)
         outputs = run(engine)
         answers[blocks] = [outputs[name, 0].text for name in "abcd"]
@@ -111,8 +105,6 @@ def test_a_grammar_that_explodes_is_given_up(
 
 
 def test_an_ambiguous_grammar_fails_alone(
-    compiler: GrammarCompiler,
-    digits: CompiledGrammar,
     make_engine: Callable[..., Engine],
     tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,9 +112,9 @@ def test_an_ambiguous_grammar_fails_alone(
     monkeypatch.setattr("byollm.engine.grammar_state.CREDIT_S", 0.1)
     engine = make_engine(tokenizer)
     never_b = {token: -100.0 for token in range(VOCAB) if b"b" in tokenizer.token_bytes(token)}
-    bad = SamplingParams(max_tokens=250, grammar=compiler.compile(AMBIGUOUS), logit_bias=never_b)
+    bad = SamplingParams(max_tokens=250, grammar=AMBIGUOUS, logit_bias=never_b)
     engine.add_request("bad", [1, 2], bad)
-    engine.add_request("good", [1, 2], SamplingParams(max_tokens=20, grammar=digits))
+    engine.add_request("good", [1, 2], SamplingParams(max_tokens=20, grammar=DIGITS))
     outputs = run(engine)
     assert re.fullmatch("[0-9]{6}", outputs["good", 0].text)
     assert outputs["bad", 0].finish_reason == "error"
@@ -135,8 +127,8 @@ def test_a_compiled_grammar_is_kept(compiler: GrammarCompiler) -> None:
     assert compiler.cached(DIGITS) is first
 
 
-def test_a_grammar_says_itself_where_an_answer_ends(digits: CompiledGrammar) -> None:
+def test_a_grammar_says_itself_where_an_answer_ends() -> None:
     with pytest.raises(SamplingParamsError, match="min_tokens"):
-        SamplingParams(grammar=digits, min_tokens=3, max_tokens=5)
+        SamplingParams(grammar=DIGITS, min_tokens=3, max_tokens=5)
     with pytest.raises(SamplingParamsError, match="ignore_eos"):
-        SamplingParams(grammar=digits, ignore_eos=True)
+        SamplingParams(grammar=DIGITS, ignore_eos=True)

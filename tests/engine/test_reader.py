@@ -1,18 +1,28 @@
 """Reading without answering: the same numbers as the whole model at once, whatever the chunks."""
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 
-from byollm.engine import AsyncEngine, Engine, EngineClosedError, SamplingParams
+from byollm.engine import Engine
 from byollm.engine.errors import AdmissionError
-from byollm.engine.reader import Embedding, Scoring, embed_together, group_by_length
+from byollm.engine.reader import Piecewise, embed, group_by_length, score
 from byollm.modeling import Decoder
 
+T = TypeVar("T")
+
 TEXT = [5, 17, 250, 3, 3, 99, 42, 7, 181, 64, 12]
+
+
+def finish(work: Piecewise[T]) -> T:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 @pytest.mark.parametrize("family", ["qwen3", "mistral", "gpt2"])
@@ -22,13 +32,11 @@ def test_scores_are_those_of_transformers(
 ) -> None:
     reference, decoder = family_model(family)
     text = TEXT * 3  # longer than mistral's window
-    scoring = Scoring(decoder, text, chunk, top=2)
-    while not scoring.finished:
-        scoring.advance()
+    scores = finish(score(decoder, text, 2, chunk))
     with torch.no_grad():
         wanted = reference(torch.tensor([text])).logits[0].log_softmax(-1)
-    assert len(scoring.logprobs) == len(text) - 1
-    for place, entry in enumerate(scoring.logprobs):
+    assert len(scores) == len(text) - 1
+    for place, entry in enumerate(scores):
         assert entry.token_id == text[place + 1]
         assert entry.logprob == pytest.approx(wanted[place, entry.token_id].item(), abs=1e-4)
         assert entry.top[0][1] == pytest.approx(wanted[place].max().item(), abs=1e-4)
@@ -37,16 +45,14 @@ def test_scores_are_those_of_transformers(
 
 def test_an_embedding_is_the_mean_hidden_state_in_chunks_or_in_company(decoder: Decoder) -> None:
     texts = [TEXT, TEXT[:4], TEXT[:1]]
-    together = embed_together(decoder, texts)
-    for text, vector in zip(texts, together, strict=True):
+    together = finish(embed(decoder, texts, 100))
+    apart = finish(embed(decoder, texts, 3))
+    for text, *vectors in zip(texts, together, apart, strict=True):
         with torch.no_grad():
             hidden = decoder(torch.tensor([text]), torch.arange(len(text)))[0]
         wanted = torch.nn.functional.normalize(hidden.mean(0), dim=0)
-        torch.testing.assert_close(vector, wanted)
-        embedding = Embedding(decoder, text, chunk=3)
-        while not embedding.finished:
-            embedding.advance()
-        torch.testing.assert_close(embedding.vector, wanted)
+        for vector in vectors:
+            torch.testing.assert_close(torch.frombuffer(bytearray(vector), dtype=torch.float32), wanted)
 
 
 def test_groups_hold_texts_of_similar_lengths_within_the_budget() -> None:
@@ -56,26 +62,6 @@ def test_groups_hold_texts_of_similar_lengths_within_the_budget() -> None:
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= 18
     assert len(groups) == 3
-
-
-def test_work_between_steps_is_done_while_answers_grow(make_engine: Callable[..., Engine]) -> None:
-    async def main() -> None:
-        engine = AsyncEngine(make_engine(), 10)
-        engine.start()
-        stream = engine.generate([1, 2], SamplingParams(max_tokens=50))
-        steps = await asyncio.gather(
-            *(engine.between_steps(lambda: engine.stats().steps_total) for _ in range(3))
-        )
-        assert steps[0] < steps[1] < steps[2]  # never two pieces without a step between
-        assert [output.finish_reason async for output in stream][-1] == "length"
-        with pytest.raises(ZeroDivisionError):
-            await engine.between_steps(lambda: 1 // 0)
-        assert engine.healthy
-        engine.stop()
-        with pytest.raises(EngineClosedError):
-            engine.between_steps(lambda: None)
-
-    asyncio.run(main())
 
 
 def test_what_cannot_be_read_is_refused(make_engine: Callable[..., Engine]) -> None:

@@ -1,6 +1,7 @@
 """From the first socket to the last answer: loading, limits, draining, dying."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import openai
 import pytest
 
 import byollm.server
-from byollm.modeling import CheckpointError
+from byollm.engine import EngineError
 from byollm.server import ServerError
 from byollm.server.process import bundled_model, listen
 from byollm.settings.engine import EngineSettings
@@ -140,26 +141,35 @@ def test_what_outlasts_the_drain_is_told_so(narrow: Server) -> None:
 
 
 WEDGE = """
-import time
-from byollm.engine import Engine
-from byollm.cli.main import main
+import sys, time
 
-step = Engine.step
+class Wedging:  # an engine that stops at the fifth token, whoever imports it
 
-def wedged(self):
-    if self.stats().generation_tokens_total >= 5:
-        time.sleep(3600)
-    return step(self)
+    def find_spec(self, name, path=None, target=None):
+        if name == "byollm.engine.worker":
+            sys.meta_path.remove(self)
+            from byollm.engine import Engine
 
-Engine.step = wedged
-main()
+            step = Engine.step
+
+            def wedged(self):
+                if self.stats().generation_tokens_total >= 5:
+                    time.sleep(3600)
+                return step(self)
+
+            Engine.step = wedged
+
+sys.meta_path.insert(0, Wedging())
 """
 
 
+@pytest.mark.parametrize("sleep", ["time.sleep", "__import__('ctypes').PyDLL(None).sleep"])
 def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
-    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sleep: str, model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.server.support.COMMAND", [sys.executable, "-c", WEDGE])
+    """The second way never gives the interpreter lock back."""
+    (tmp_path / "sitecustomize.py").write_text(WEDGE.replace("time.sleep", sleep))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
         serving(model_directory, tmp_path / "log", engine__stall_seconds=1.5) as server,
         server.client() as client,
@@ -167,7 +177,6 @@ def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
         stream = client.completions.create(stream=True, **LONG)
         next(stream)
         wait_for(lambda: httpx.get(f"{server.url}/ping", timeout=2).status_code == 503, 10)
-        assert httpx.get(f"{server.url}/health").json()["status"] == "failed"
         with pytest.raises(openai.APIError, match="engine has failed"):
             list(stream)
         assert server.process.wait(25) == 1
@@ -176,22 +185,36 @@ def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
     assert "in wedged" in log  # where it stands
 
 
-def test_a_process_that_never_gives_the_interpreter_lock_back_is_ended_too(
-    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def engine_of(server: Server) -> int:
+    """The process id of a server's engine."""
+    children = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    (engine,) = [int(child) for task in children for child in task.read_text().split()]
+    return engine
+
+
+def test_a_killed_engine_ends_streams_with_an_error_and_the_process(
+    model_directory: Path, tmp_path: Path
 ) -> None:
-    """No event loop runs then: neither /ping nor a signal is answered."""
-    holds_the_lock = "__import__('ctypes').PyDLL(None).sleep"
-    monkeypatch.setattr(
-        "tests.server.support.COMMAND", [sys.executable, "-c", WEDGE.replace("time.sleep", holds_the_lock)]
-    )
-    with (
-        serving(model_directory, tmp_path / "log", engine__stall_seconds=1.5) as server,
-        server.client() as client,
-    ):
-        with pytest.raises((openai.APIError, httpx.TransportError)):
-            list(client.completions.create(stream=True, **LONG))
+    with serving(model_directory, tmp_path / "log") as server, server.client() as client:
+        streams = [client.completions.create(stream=True, **LONG) for _ in range(3)]
+        for stream in streams:
+            next(stream)
+        os.kill(engine_of(server), signal.SIGKILL)
+        for stream in streams:
+            with pytest.raises(openai.APIError, match="engine"):
+                list(stream)
+        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        assert (refused.status_code, error_code(refused)) == (503, "engine_failed")
+        assert httpx.get(f"{server.url}/ping").status_code == 503
         assert server.process.wait(25) == 1
-    assert "in wedged" in server.log.read_text()
+    assert "error: the engine died or is wedged" in server.log.read_text()
+
+
+def test_an_engine_does_not_outlive_its_server(model_directory: Path, tmp_path: Path) -> None:
+    with serving(model_directory, tmp_path / "log") as server:
+        engine = Path(f"/proc/{engine_of(server)}")
+        server.process.kill()
+        wait_for(lambda: not engine.exists() or "(zombie)" in (engine / "status").read_text())
 
 
 def test_a_port_that_is_taken_is_refused_with_the_remedy() -> None:
@@ -235,7 +258,7 @@ def test_a_model_without_weights_is_refused(model_directory: Path, tmp_path: Pat
     for file in model_directory.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(CheckpointError):
+    with pytest.raises(EngineError, match=r"model\.safetensors"):
         byollm.server.serve(ServerSettings(model=tmp_path, port=0), EngineSettings(), print)
     with pytest.raises(ServerError, match="no model directory"):
         byollm.server.serve(ServerSettings(model=tmp_path / "none", port=0), EngineSettings(), print)

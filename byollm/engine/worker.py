@@ -1,0 +1,252 @@
+"""The engine's process: a loop of steps that does between them what it is told over a socket."""
+
+import gc
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from byollm.engine.engine import Engine
+from byollm.engine.errors import GrammarError
+from byollm.engine.messages import (
+    Abort,
+    Add,
+    Embed,
+    EngineInfo,
+    File,
+    Load,
+    Loaded,
+    Progress,
+    Read,
+    Refused,
+    Score,
+    Stop,
+    pack,
+    receive,
+)
+from byollm.engine.outputs import Output
+from byollm.engine.reader import embed, score
+from byollm.engine.request import Request
+from byollm.engine.step import Failure, failure_of
+from byollm.engine.watchdog import end_process_after
+from byollm.settings import ByollmError
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives
+LEAVE_SECONDS = 5.0  # for the step under way, when the other side is gone
+
+Reading = Generator[None, None, Any]
+"""Reads a text, a piece at a time; returns what came of it."""
+
+
+class Worker:
+    """Steps an engine while there is work, and speaks to the other end of a socket between the steps.
+
+    Every turn of its loop ends with one `Progress`, so silence means that a step does not end.
+
+    Args:
+        engine: nobody else may step it.
+        link: a connected stream socket, to send to.
+        read_chunk: most tokens of a text to read at once between two steps.
+        idle_seconds: how often to send something when there is nothing to do.
+    """
+
+    def __init__(
+        self, engine: Engine, link: socket.socket, read_chunk: int, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self._engine = engine
+        self._link = link
+        self._read_chunk = read_chunk
+        self._idle_seconds = idle_seconds
+        self._commands: SimpleQueue[Callable[[], list[Output] | None]] = SimpleQueue()
+        self._preparing: dict[str, Add] = {}  # calls whose grammar is being compiled
+        self._readings: deque[tuple[str, Reading]] = deque()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Work until told to stop.
+
+        Raises:
+            OSError: nobody listens any more.
+        """
+        while not self._stopping:
+            self._turn()
+        aborted = [output for call_id in list(self._preparing) for output in self._abort(call_id)]
+        aborted += self._engine.abort_all()
+        self._send(Progress(aborted, self._engine.stats()))
+
+    def _turn(self) -> None:
+        outputs = self._take_commands()
+        if self._readings:
+            self._read(*self._readings.popleft())
+        if self._engine.has_unfinished():
+            outputs += self._step()
+        self._send(Progress(outputs, self._engine.stats()))
+
+    def _take_commands(self) -> list[Output]:
+        """Do what was asked for since the last step; wait for something if there is nothing else to do."""
+        outputs: list[Output] = []
+        idle = not self._engine.has_unfinished() and not self._readings
+        with suppress(Empty):
+            command = self._commands.get(block=idle, timeout=self._idle_seconds)
+            while True:
+                outputs += command() or []
+                command = self._commands.get_nowait()
+        return outputs
+
+    def _step(self) -> list[Output]:
+        try:
+            return self._engine.step()
+        except Exception as error:
+            logger.exception("a step failed; all that is running is ended")
+            outputs = self._engine.fail_running(error)
+            if not outputs:  # it would fail the same way for ever
+                raise
+            return outputs
+
+    def _read(self, request_id: str, reading: Reading) -> None:
+        """Read one more piece of a text."""
+        try:
+            next(reading)
+        except StopIteration as end:
+            self._send(Read(request_id, end.value, None))
+        except Exception as error:
+            logger.exception("a text could not be read")
+            self._send(Read(request_id, None, f"{type(error).__name__}: {error}"))
+        else:
+            self._readings.append((request_id, reading))
+
+    def _send(self, message: object) -> None:
+        self._link.sendall(pack(message))
+
+    def listen(self, file: File, gone: Callable[[], None]) -> None:
+        """Queue what comes over the socket; in a thread of its own, so that an end is noticed at once.
+
+        Args:
+            file: what comes over the socket.
+            gone: called when the other side has gone.
+        """
+        with suppress(EOFError, OSError):
+            while not isinstance(message := receive(file), Stop):
+                self._commands.put(partial(self._obey, message))
+        self._commands.put(self._stop)
+        gone()
+
+    def _obey(self, message: Add | Abort | Score | Embed) -> list[Output] | None:
+        match message:
+            case Add():
+                return self._add(message)
+            case Abort():
+                return self._abort(message.request_id)
+            case Score():
+                reading: Reading = score(
+                    self._engine.runner.decoder, message.tokens, message.top, self._read_chunk
+                )
+            case Embed():
+                reading = embed(self._engine.runner.decoder, message.texts, self._read_chunk)
+        self._readings.append((message.request_id, reading))
+        return None
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _add(self, call: Add) -> list[Output] | None:
+        self._preparing[call.request_id] = call
+        if self._engine.is_prepared(call.params):
+            return self._prepare(call)()
+        # One that takes long must not hold up others: a thread each.
+        prepare = partial(self._prepare_beside, call)
+        threading.Thread(target=prepare, name="byollm-compile-grammar", daemon=True).start()
+        return None
+
+    def _prepare_beside(self, call: Add) -> None:
+        self._commands.put(self._prepare(call))
+
+    def _prepare(self, call: Add) -> Callable[[], list[Output] | None]:
+        """Make the sequences of a call, which may need its grammar compiled; return what is to follow."""
+        try:
+            requests = self._engine.make_requests(*call, wanted=lambda: call.request_id in self._preparing)
+        except GrammarError as error:
+            return partial(self._refuse, call, Failure(str(error), "grammar"))
+        except Exception as error:
+            logger.exception("a call cannot be prepared")
+            return partial(self._refuse, call, failure_of(error))
+        return partial(self._queue, call, requests)
+
+    def _queue(self, call: Add, requests: list[Request]) -> None:
+        if self._preparing.pop(call.request_id, None) is not None:
+            self._engine.add(requests)
+
+    def _refuse(self, call: Add, failure: Failure) -> list[Output]:
+        if self._preparing.pop(call.request_id, None) is None:
+            return []
+        return _endings(call, finish_reason="error", error=failure.reason, blames=failure.blames)
+
+    def _abort(self, request_id: str) -> list[Output]:
+        if (call := self._preparing.pop(request_id, None)) is not None:
+            return _endings(call, finish_reason="abort")
+        self._readings = deque(kept for kept in self._readings if kept[0] != request_id)
+        return self._engine.abort(request_id)
+
+
+def _endings(call: Add, **why: Any) -> list[Output]:
+    """The ends of sequences that were never begun."""
+    return [Output(call.request_id, index, len(call.prompt), 0, **why) for index in range(call.params.n)]
+
+
+def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
+    """Load a model and serve it over `link`; the body of the engine's process.
+
+    Args:
+        link: a connected stream socket.
+        file: reads from it.
+        load: what to load.
+    """
+    try:
+        engine = Engine.load(load.directory, load.settings)
+    except ByollmError as error:
+        link.sendall(pack(Refused(str(error))))
+        return
+    # What is there now stays: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    gone = partial(end_process_after, LEAVE_SECONDS)
+    serve(engine, link, file, load.settings.max_batch_tokens, load.settings.stall_seconds, gone)
+
+
+def serve(
+    engine: Engine,
+    link: socket.socket,
+    file: File,
+    read_chunk: int,
+    stall_seconds: float,
+    gone: Callable[[], None] = lambda: None,
+) -> None:
+    """Say what the engine is, and work until told to stop, or until nobody listens any more.
+
+    Args:
+        engine: nobody else may step it.
+        link: a connected stream socket.
+        file: reads from it.
+        read_chunk: most tokens of a text to read at once between two steps.
+        stall_seconds: after so long without a sign of life the engine is taken for dead.
+        gone: called, in another thread, when the other side has gone.
+    """
+    weight = engine.runner.decoder.head_weight
+    info = EngineInfo(
+        limits=engine.limits,
+        config=engine.runner.decoder.config,
+        dtype=str(weight.dtype).removeprefix("torch."),
+        device=str(weight.device),
+    )
+    worker = Worker(engine, link, read_chunk, min(IDLE_SECONDS, stall_seconds / 4))
+    threading.Thread(target=worker.listen, args=(file, gone), name="byollm-listen", daemon=True).start()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        link.sendall(pack(Loaded(info, engine.stats())))
+        worker.run()
