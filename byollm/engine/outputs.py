@@ -88,6 +88,7 @@ class EngineStats:
         drafts_total: drafts that were verified.
         draft_tokens_total: tokens guessed in them.
         accepted_tokens_total: tokens guessed right.
+        peak_memory_bytes: most memory that the engine's process has held.
     """
 
     running: int
@@ -104,3 +105,4 @@ class EngineStats:
     drafts_total: int
     draft_tokens_total: int
     accepted_tokens_total: int
+    peak_memory_bytes: int
