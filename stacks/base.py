@@ -1,7 +1,6 @@
 """What every stack of the platform shares: its name, its place, its tags and how long its parts live."""
 
-from aws_cdk import Acknowledgment, App, Environment, RemovalPolicy, Stack, Tags, Validations
-from constructs import IConstruct
+from aws_cdk import App, Environment, RemovalPolicy, Stack, Tags
 
 from byollm.settings import AwsSettings
 
@@ -41,9 +40,3 @@ class PlatformStack(Stack):
         # By these `byollm destroy` finds what is left, and the bill tells environments apart.
         Tags.of(self).add("byollm:environment", env)
         Tags.of(self).add("byollm:stack", role)
-
-
-def accept(scope: IConstruct, findings: dict[str, str]) -> None:
-    """Accept findings of cdk-nag on `scope` and below: the granular id of each, and why it is right so."""
-    rules = [Acknowledgment(id=finding, reason=reason) for finding, reason in findings.items()]
-    Validations.of(scope).acknowledge(*rules)

@@ -8,7 +8,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
 from byollm.settings import AwsSettings, StorageSettings
-from stacks.base import PlatformStack, accept
+from stacks.accepted import accept, accept_objects, accept_wildcards
+from stacks.base import PlatformStack
 
 
 class ModelCopyStack(PlatformStack):
@@ -115,19 +116,11 @@ def copy_models(models: s3.Bucket, *, key: kms.IKey, copies: Sequence[ModelCopyS
     for copy in copies:
         # Replication is refused while its destination does not exist.
         models.stack.add_stack_dependency(copy)
-    _accept_objects(role, models, copies)
-
-
-def _accept_objects(role: iam.Role, models: s3.Bucket, copies: Sequence[ModelCopyStack]) -> None:
-    bucket = models.node.default_child
-    assert isinstance(bucket, s3.CfnBucket)
-    account = "<AWS::AccountId>"
-    everything = [f"<{models.stack.get_logical_id(bucket)}.Arn>/*"]
-    everything += [f"{copy.bucket_arn.replace(Aws.ACCOUNT_ID, account)}/*" for copy in copies]
-    keys = [f"arn:aws:kms:{copy.region}:{account}:key/*" for copy in copies]
-    reasons = dict.fromkeys(everything, "Replication takes every object; the bucket is named.")
-    reasons |= dict.fromkeys(keys, "A condition narrows it to the key that has the copy's alias.")
-    accept(role, {f"AwsSolutions-IAM5[Resource::{name}]": reason for name, reason in reasons.items()})
+    everything = "Replication takes every object; the bucket is named."
+    accept_objects(role, [models], everything)
+    accept_wildcards(role, [f"{copy.bucket_arn}/*" for copy in copies], everything)
+    keys = [f"arn:aws:kms:{copy.region}:{Aws.ACCOUNT_ID}:key/*" for copy in copies]
+    accept_wildcards(role, keys, "A condition narrows it to the key that has the copy's alias.")
 
 
 def _permissions(

@@ -76,6 +76,7 @@ class NetworkStack(PlatformStack):
                 ),
             ],
         )
+        self.private_subnets = self.vpc.select_subnets(subnet_group_name="private").subnets
         self.groups = self._security_groups(network)
         self._endpoints(network)
         self._flow_log(aws, logs_key)

@@ -9,14 +9,15 @@ from stacks.keys import KeysStack
 from stacks.network import NetworkStack
 from stacks.registry import RegistryStack
 from stacks.storage import StorageStack
+from stacks.training import TrainingPlace, TrainingStack
 
 
 def add_platform(app: App, *, env: str, settings: Settings) -> None:
     """Add every stack of environment `env` to `app`, with the checks that refuse a synth."""
     aws, storage = settings.aws, settings.storage
     keys = KeysStack(app, env=env, settings=aws)
-    NetworkStack(app, env=env, aws=aws, network=settings.network, logs_key=keys.logs)
-    StorageStack(
+    network = NetworkStack(app, env=env, aws=aws, network=settings.network, logs_key=keys.logs)
+    stored = StorageStack(
         app,
         env=env,
         aws=aws,
@@ -27,5 +28,19 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
             for region in storage.model_copies
         ],
     )
-    RegistryStack(app, env=env, aws=aws, storage=storage, data_key=keys.data)
+    registry = RegistryStack(app, env=env, aws=aws, storage=storage, data_key=keys.data)
+    TrainingStack(
+        app,
+        env=env,
+        aws=aws,
+        place=TrainingPlace(
+            subnets=network.private_subnets,
+            group=network.groups.training,
+            data=stored.data,
+            models=stored.models,
+            artefacts=stored.artefacts,
+            key=keys.data,
+            repository=registry.repositories["training"],
+        ),
+    )
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

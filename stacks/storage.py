@@ -6,7 +6,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
 from byollm.settings import AwsSettings, StorageSettings
-from stacks.base import PlatformStack, accept
+from stacks.accepted import accept
+from stacks.base import PlatformStack
 from stacks.copies import ModelCopyStack, copy_models, lifecycle
 
 

@@ -12,7 +12,13 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
 from tests.stacks.support import Synthesis
 
-STATEFUL = ("AWS::DynamoDB::Table", "AWS::ECR::Repository", "AWS::KMS::Key", "AWS::S3::Bucket")
+STATEFUL = (
+    "AWS::DynamoDB::Table",
+    "AWS::ECR::Repository",
+    "AWS::KMS::Key",
+    "AWS::S3::Bucket",
+    "AWS::SageMaker::ModelPackageGroup",
+)
 BASELINE = Path(__file__).with_name("baseline")
 
 Baseline = dict[str, dict[str, Any]]

@@ -3,9 +3,8 @@
 from typing import Any
 
 from byollm.settings import load_settings
+from tests.stacks.migration import STATEFUL
 from tests.stacks.support import Synthesis
-
-STATEFUL = ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::ECR::Repository")
 
 
 def buckets(synthesis: Synthesis) -> dict[str, Any]:
