@@ -5,9 +5,11 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 SOURCES = Path("byollm/kernels/cpu")
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "avx512": AVX512,
+    "amx": [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-bf16"],
 }
 
 setup(

@@ -48,7 +48,8 @@ def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> 
     library = load_library() if fits and settings.kernels != "torch" else None
     if library is not None:
         threads = settings.threads or torch.get_num_threads()
-        return NativeRunner(library, decoder, num_blocks, _precision(decoder, settings), threads)
+        precision = _precision(decoder, settings, tiles=bool(library.byollm_tiles()))
+        return NativeRunner(library, decoder, num_blocks, precision, threads)
     wanted = "engine.quantization" if settings.quantization else "engine.kernels: native"
     if settings.quantization or settings.kernels == "native":
         raise EngineError(
@@ -58,9 +59,13 @@ def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> 
     return ModelRunner(decoder, KVCache(decoder.config, num_blocks, weight.dtype, weight.device))
 
 
-def _precision(decoder: Decoder, settings: EngineSettings) -> Precision:
+def _precision(decoder: Decoder, settings: EngineSettings, tiles: bool) -> Precision:
     if settings.quantization is not None:
         return {"int8": Precision.INT8, "int4": Precision.INT4}[settings.quantization]
+    if (
+        tiles and decoder.head_weight.dtype == torch.bfloat16
+    ):  # activations are rounded only where torch's would be
+        return Precision.TILES
     # Half the memory to read, and not a bit is lost where the checkpoint was stored in bfloat16.
     narrow = all(torch.equal(p, p.bfloat16().to(p.dtype)) for p in decoder.parameters() if p.dim() > 1)
     return Precision.BFLOAT16 if narrow else Precision.FLOAT32

@@ -12,7 +12,7 @@ from byollm.engine.native_runner import NativeRunner, Span
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
 from byollm.engine.scheduler import Chunk
-from byollm.kernels.cpu import Precision, load_library
+from byollm.kernels.cpu import KernelError, Precision, load_library
 from byollm.modeling import Decoder, DecoderConfig
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import FAMILIES, make_decoder
@@ -21,13 +21,15 @@ from tests.modeling.variants import VARIANTS, hf_config
 
 library = load_library()
 needs_kernels = pytest.mark.skipif(library is None, reason="no C++ compiler, AVX2 or AVX-512 here")
+tiles = library is not None and library.byollm_tiles()
+precisions = [precision for precision in Precision if precision != Precision.TILES or tiles]
 LENGTHS = (1, 5, 17, 40, 90)
 BLOCKS = 24
 
 
-def native(decoder: Decoder, precision: Precision = Precision.FLOAT32, threads: int = 1) -> NativeRunner:
+def native(decoder: Decoder, precision: Precision = Precision.FLOAT32) -> NativeRunner:
     assert library is not None
-    return NativeRunner(library, decoder, BLOCKS, precision, threads)
+    return NativeRunner(library, decoder, BLOCKS, precision, threads=1)
 
 
 def make_variant(variant: str) -> Decoder:
@@ -83,14 +85,11 @@ def test_scores_are_those_of_the_decoder(variant: str) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("precision", Precision)
-def test_neither_threads_nor_neighbours_change_a_bit(precision: Precision) -> None:
+@pytest.mark.parametrize("precision", precisions)
+def test_neighbours_change_no_bit(precision: Precision) -> None:
     decoder = make_variant("mistral sliding")
     texts = sequences(decoder.config.vocab_size)
     together = in_chunks(native(decoder, precision), texts)
-    torch.testing.assert_close(
-        in_chunks(native(decoder, precision, threads=2), texts), together, rtol=0, atol=0
-    )
     for text, scores in zip(texts, together, strict=True):
         (alone,) = in_chunks(native(decoder, precision), [text])
         assert torch.equal(alone[-1], scores[-1])
@@ -135,7 +134,7 @@ def test_integer_weights_differ_by_the_rounding_of_activations_only(
 
 
 @needs_kernels
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", precisions)
 def test_what_is_not_finite_stays_so_and_with_whom_it_belongs(precision: Precision) -> None:
     decoder = make_decoder(tie_embeddings=False)
     decoder.embed_tokens.weight.data[7] = float("nan")
@@ -155,6 +154,19 @@ def test_a_draft_gets_scores_after_each_of_its_tokens() -> None:
     subject = native(decoder)
     scores = subject.run([Chunk(request([5, 6, 7], [2]), 0, 5, draft=(8, 9), rows=3)])
     torch.testing.assert_close(scores, reference(decoder, [5, 6, 7, 8, 9])[2:], rtol=0, atol=1e-5)
+
+
+@needs_kernels
+def test_tiles_are_asked_for_only_where_they_are() -> None:
+    decoder = make_decoder()
+    wide, narrow = EngineSettings(dtype="float32"), EngineSettings(dtype="bfloat16")
+    assert runner._precision(decoder, wide, tiles=True) == Precision.FLOAT32
+    decoder = decoder.bfloat16()
+    assert runner._precision(decoder, narrow, tiles=True) == Precision.TILES
+    assert runner._precision(decoder, narrow, tiles=False) == Precision.BFLOAT16
+    if not tiles:
+        with pytest.raises(KernelError, match="built without tiles"):
+            native(decoder, Precision.TILES)
 
 
 @needs_kernels

@@ -1,4 +1,4 @@
-"""The decoder's whole forward pass in C++, for AVX2 and AVX-512. Optional: torch does it elsewhere."""
+"""The decoder's whole forward pass in C++, for AVX2, AVX-512 and AMX. Optional: torch does it elsewhere."""
 
 from byollm.kernels.cpu.library import Batch, Choice, KernelError, Precision, Shape, load_library
 

@@ -77,6 +77,16 @@ class Model {
     for (auto& claim : claims_) claim.store(0, std::memory_order_relaxed);
   }
 
+  // Threads wait for each other after every part. In a step of a fraction of a millisecond that eats most of what
+  // they gain, and a core that others use, the server for one, makes them lose.
+  bool worth_sharing(const Batch& batch) const {
+    constexpr double LEAST = 4e6;  // multiplications with weights
+    double weights = 0;
+    for (const auto& layer : layers)
+      for (const Linear* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) weights += double(linear->in) * linear->out;
+    return batch.tokens * weights + batch.outputs * double(head.in) * head.out >= LEAST;
+  }
+
   Team team_;
   std::vector<Rounded> rounded_;         // of each thread
   std::vector<Memory<float>> scratch_;   // of each thread
@@ -89,7 +99,7 @@ class Model {
 struct Model::Step {
   Model& model;
   const Batch& batch;
-  const int number;
+  const int number, threads;
   int phase = 0;
   std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
 
@@ -138,7 +148,7 @@ struct Model::Step {
   }
 
   void finish(Part name) {
-    model.team_.barrier();
+    if (threads > 1) model.team_.barrier();
     if (number != 0) return;
     auto now = std::chrono::steady_clock::now();
     model.seconds[name] += std::chrono::duration<double>(now - since).count();
@@ -147,10 +157,9 @@ struct Model::Step {
 
   void multiply(Part name, const Linear& linear, const float* from, int rows, float* to, int stride, bool add) {
     auto& rounded = model.rounded_[number];
-    if (linear.integers()) rounded.round(from, rows, linear.in, linear.in);
+    linear.round(from, rows, rounded);
     Product product{linear, from, size_t(linear.in), rows, to, size_t(stride), add, rounded};
     auto& claim = model.claims_[phase++];
-    const int threads = model.team_.size();
     const int grain = threads == 1 ? linear.panels : std::max(1, (linear.panels + 4 * threads - 1) / (4 * threads));
     for (int first; (first = claim.fetch_add(grain, std::memory_order_relaxed)) < linear.panels;)
       product.run(first, std::min(linear.panels, first + grain));
@@ -276,7 +285,11 @@ struct Model::Step {
 
 inline void Model::forward(const Batch& batch) {
   prepare(batch);
-  team_.run([&](int number) { Step{*this, batch, number}.run(); });
+  if (worth_sharing(batch)) {
+    team_.run([&](int number) { Step{*this, batch, number, team_.size()}.run(); });
+  } else {
+    Step{*this, batch, 0, 1}.run();
+  }
 }
 
 }  // namespace byollm

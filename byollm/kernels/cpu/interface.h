@@ -7,7 +7,7 @@ namespace byollm {
 
 class Model;
 
-enum class Precision : int32_t { float32, bfloat16, int8, int4 };  // of stored weights
+enum class Precision : int32_t { float32, bfloat16, int8, int4, tiles };  // of stored weights; linear.h has more
 
 struct Shape {
   int32_t vocab, hidden, layers, heads, kv_heads, head_dim, inner, rotary_pairs;
@@ -48,8 +48,9 @@ struct Choice {
 // Those that return an int32_t return 0 when all went well.
 extern "C" {
 
-// Whether the system lets this process use what the library was built for; to be asked before all else.
-int32_t byollm_permitted();
+// Whether this library can multiply with the tiles of AMX, and the system lets this process do so. It has to be
+// asked before `Precision::tiles` is used.
+int32_t byollm_tiles();
 
 const char* byollm_failure();  // of the calling thread's last call
 

@@ -29,13 +29,13 @@ std::vector<float> vector_of(const float* from, int64_t size) { return {from, fr
 
 extern "C" {
 
-int32_t byollm_permitted() {
+int32_t byollm_tiles() {
 #if defined(__AMX_BF16__)
   // Linux keeps tiles switched off in a process that has not asked for the larger state of its threads.
   constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
   return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 #else
-  return 1;
+  return 0;
 #endif
 }
 

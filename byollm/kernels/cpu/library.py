@@ -31,6 +31,8 @@ class Precision(IntEnum):
     BFLOAT16 = 1
     INT8 = 2
     INT4 = 3
+    TILES = 4
+    """bfloat16, and so are the activations that meet them, for the tiles of AMX: see `byollm_tiles`."""
 
 
 class Shape(Structure):
@@ -88,12 +90,21 @@ class Choice(Structure):
 @cache
 def load_library() -> ctypes.CDLL | None:
     """Open the library built for this processor; None where there is none, so that torch has to do."""
+    for built in _suitable():
+        for suffix in EXTENSION_SUFFIXES:
+            if (path := Path(__file__).with_name(f"_{built}{suffix}")).exists():
+                return _declared(ctypes.CDLL(str(path)))
+    return None
+
+
+def _suitable() -> list[str]:
+    """Name the builds that this processor can run, the fastest first."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return None
-    built = {"AVX2": "avx2", "AVX512": "avx512"}.get(torch.backends.cpu.get_cpu_capability())
-    files = (Path(__file__).with_name(f"_{built}{suffix}") for suffix in EXTENSION_SUFFIXES)
-    path = next((path for path in files if path.exists()), None)
-    return None if path is None else _declared(ctypes.CDLL(str(path)))
+        return []
+    builds = {"AVX2": ["avx2"], "AVX512": ["avx512", "avx2"]}.get(torch.backends.cpu.get_cpu_capability(), [])
+    has = torch.cpu.get_capabilities()
+    tiles = all(has.get(feature) for feature in ("amx_tile", "amx_bf16", "avx512_vnni"))
+    return ["amx", *builds] if "avx512" in builds and tiles else builds
 
 
 def check(library: ctypes.CDLL, status: int) -> None:
@@ -109,6 +120,7 @@ def check(library: ctypes.CDLL, status: int) -> None:
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.byollm_failure.restype = c_char_p
     signatures = {
+        "tiles": (c_int32, []),
         "new": (c_void_p, [POINTER(Shape), c_int32]),
         "free": (None, [c_void_p]),
         "linear": (

@@ -7,78 +7,25 @@
 //   int8       for four k at a time, four bytes a column; after each group of 32 k the columns' scales
 //   int4       for eight k at a time, four bytes a column: k..k+3 in the low nibbles, k+4..k+7 in the high ones,
 //              each 8 more than the weight; scales as for int8
+//   tiles      for 32 k at a time, a tile of AMX for each half of its columns, in bfloat16; see tiles.h
 //
 // With float32 and bfloat16 weights the products are of floats. With int8 and int4 the activations of a row are
-// rounded to bytes, with one scale for each group, and the products within a group are exact integers.
+// rounded to bytes, with one scale for each group, and the products within a group are exact integers. With tiles
+// they are rounded to bfloat16.
 #pragma once
 
-#include <stdlib.h>
-
 #include <algorithm>
-#include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "interface.h"
+#include "rounded.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace byollm {
 
-constexpr int GROUP = 32;     // k that share a scale
 constexpr int COLUMNS = 2 * W;  // of a panel
-constexpr int LINE = 64;      // bytes
-
-template <class T>
-struct Memory {  // aligned, zeroed, growing without keeping its contents
-  T* data = nullptr;
-  size_t size = 0;
-  Memory() = default;
-  Memory(const Memory&) = delete;
-  ~Memory() { free(data); }
-  T* at_least(size_t wanted) {
-    if (wanted > size) {
-      free(data);
-      size = wanted;
-      size_t bytes = (wanted * sizeof(T) + LINE - 1) / LINE * LINE;
-      data = static_cast<T*>(aligned_alloc(LINE, bytes));
-      if (data == nullptr) throw std::bad_alloc();
-      std::memset(static_cast<void*>(data), 0, bytes);
-    }
-    return data;
-  }
-};
-
-// Rows of activations, rounded to bytes.
-struct Rounded {
-  Memory<int8_t> bytes;   // (rows, groups * GROUP)
-  Memory<float> scales;   // (rows, groups)
-  Memory<int32_t> sums;   // (rows, groups): 8 times the sum of the bytes, which int4's offset adds
-  int groups = 0;
-
-  void round(const float* x, int rows, size_t stride, int in) {
-    groups = (in + GROUP - 1) / GROUP;
-    int8_t* q = bytes.at_least(size_t(rows) * groups * GROUP);
-    float* s = scales.at_least(size_t(rows) * groups);
-    int32_t* t = sums.at_least(size_t(rows) * groups);
-    for (int row = 0; row < rows; row++) {
-      for (int group = 0; group < groups; group++, q += GROUP, s++, t++) {
-        const float* from = x + row * stride + group * GROUP;
-        int count = std::min(GROUP, in - group * GROUP);
-        Floats most = zeros(), strange = zeros();
-        each(from, count, [&](int, Floats v, int) {
-          most = larger(most, larger(v, zeros() - v));
-          strange = strange + (v - v);  // a row that is not finite must not become one that is
-        });
-        const float peak = largest(most), inverse = peak > 0 ? 127 / peak : 0;
-        int32_t total = 0;
-        for (int i = 0; i < count; i++) total += q[i] = int8_t(std::lrintf(from[i] * inverse));
-        std::memset(q + count, 0, GROUP - count);
-        const float scale = peak / 127 + sum(strange);
-        *s = scale;
-        *t = 8 * total;
-      }
-    }
-  }
-};
 
 struct Linear {
   int in = 0, out = 0, panels = 0;
@@ -89,6 +36,12 @@ struct Linear {
 
   bool integers() const { return precision == Precision::int8 || precision == Precision::int4; }
 
+  // Round activations (rows, in) as the products want them.
+  void round(const float* x, int rows, Rounded& rounded) const {
+    if (integers()) rounded.to_bytes(x, rows, in);
+    if (precision == Precision::tiles) rounded.to_halves(x, rows, in);
+  }
+
   void pack(const float* from, int out_, int in_, const float* bias_, Precision precision_) {
     in = in_, out = out_, precision = precision_;
     panels = (out + COLUMNS - 1) / COLUMNS;
@@ -98,12 +51,18 @@ struct Linear {
       case Precision::bfloat16: panel_bytes = size_t(in) * COLUMNS * 2; break;
       case Precision::int8: panel_bytes = size_t(groups) * (GROUP * COLUMNS + W * 4); break;
       case Precision::int4: panel_bytes = size_t(groups) * (GROUP * COLUMNS / 2 + W * 4); break;
+      case Precision::tiles:
+        if (!TILES) throw std::invalid_argument("these kernels were built without tiles");
+        panel_bytes = size_t(groups) * 2 * TILE_BYTES;
+        break;
     }
     weights.at_least(size_t(panels) * panel_bytes);
     for (int panel = 0; panel < panels; panel++) {
       char* to = weights.data + panel * panel_bytes;
       if (integers()) {
         pack_integers(from, panel, groups, to);
+      } else if (precision == Precision::tiles) {
+        pack_tiles(from, panel, to);
       } else {
         pack_floats(from, panel, to);
       }
@@ -131,6 +90,15 @@ struct Linear {
         } else {
           narrow(x, reinterpret_cast<Half*>(to) + size_t(k) * COLUMNS + 2 * (lane % W) + lane / W);
         }
+      }
+    }
+  }
+
+  void pack_tiles(const float* from, int panel, char* to) const {
+    for (int k = 0; k < in; k++) {
+      for (int lane = 0; lane < COLUMNS; lane++) {
+        Half* tile = reinterpret_cast<Half*>(to + (k / GROUP * 2 + lane / W) * TILE_BYTES);
+        narrow(weight(from, panel * COLUMNS + lane, k), tile + (k % GROUP / 2 * W + lane % W) * 2 + k % 2);
       }
     }
   }
@@ -232,8 +200,7 @@ struct Tile {
             if constexpr (F == Precision::int8) {
               Ints size = absolute_bytes(words);
               UNROLLED for (int m = 0; m < M; m++) {
-                Ints products = multiply_bytes(size, signed_by(four(x + m * stride + k), words));
-                dots[m][p][half] = add_ints(dots[m][p][half], pair_shorts(products));
+                dots[m][p][half] = add_products(dots[m][p][half], size, signed_by(four(x + m * stride + k), words));
               }
             } else {  // shorts hold a whole group: 32 / 2 products of at most 15 * 127 each
               Ints low = both(words, nibble), high = both(shift_right(words, 4), nibble);
@@ -269,27 +236,6 @@ struct Tile {
     return spread_int(word);
   }
 
-  // Write to y (rows, out), or add to it.
-  void store(const Linear& linear, int panel, float* y, size_t stride, int row, bool add) const {
-    UNROLLED for (int p = 0; p < P; p++) {
-      UNROLLED for (int half = 0; half < 2; half++) {
-        int column = (panel + p) * COLUMNS + half * W;
-        int count = std::min(W, linear.out - column);
-        if (count <= 0) return;
-        Floats bias = linear.bias.empty() ? zeros() : read(linear.bias.data() + column);
-        UNROLLED for (int m = 0; m < M; m++) {
-          float* to = y + (row + m) * stride + column;
-          Floats value = sums[m][p][half] + bias;
-          if (add) {
-            float before[W] = {};
-            std::memcpy(before, to, sizeof(float) * count);
-            value = value + read(before);
-          }
-          put(to, value, count);
-        }
-      }
-    }
-  }
 };
 
 // Rows at a time for one panel: enough to use all registers, and as even as can be.
@@ -317,6 +263,7 @@ struct Product {
       case Precision::bfloat16: return run<Precision::bfloat16>(first, last);
       case Precision::int8: return run<Precision::int8>(first, last);
       case Precision::int4: return run<Precision::int4>(first, last);
+      case Precision::tiles: return run_tiles(first, last);
     }
   }
 
@@ -361,7 +308,44 @@ struct Product {
   void tile(int panel, int row) const {
     Tile<M, P> tile;
     tile.template multiply<F>(linear, panel, x, x_stride, rounded, row);
-    tile.store(linear, panel, y, y_stride, row, add);
+    UNROLLED for (int p = 0; p < P; p++)
+      UNROLLED for (int half = 0; half < 2; half++)
+        UNROLLED for (int m = 0; m < M; m++) store(tile.sums[m][p][half], row + m, (panel + p) * COLUMNS + half * W);
+  }
+
+  void run_tiles(int first, int last) const {
+    if constexpr (TILES) {
+      [[maybe_unused]] const TilesInUse tiles;
+      const size_t width = size_t(rounded.groups) * GROUP;
+      alignas(LINE) float sums[2 * TILE_ROWS * COLUMNS];
+      for (int start = 0; start < rows; start += BLOCK) {
+        const int end = std::min(rows, start + BLOCK);
+        for (int panel = first; panel < last; panel++) {
+          const char* weights = linear.weights.data + panel * linear.panel_bytes;
+          for (int row = start; row < end; row += 2 * TILE_ROWS) {
+            const int count = std::min(2 * TILE_ROWS, end - row);
+            multiply_tiles(rounded.halves.data + row * width, width, count > TILE_ROWS, weights, rounded.groups, sums);
+            for (int m = 0; m < count; m++)
+              for (int half = 0; half < 2; half++)
+                store(read(sums + m * COLUMNS + half * W), row + m, panel * COLUMNS + half * W);
+          }
+        }
+      }
+    }
+  }
+
+  // Put sums where they belong, or add them to what is there.
+  void store(Floats sums, int row, int column) const {
+    const int count = std::min(W, linear.out - column);
+    if (count <= 0) return;
+    if (!linear.bias.empty()) sums = sums + read(linear.bias.data() + column);
+    float* to = y + row * y_stride + column;
+    if (add) {
+      float before[W] = {};
+      std::memcpy(before, to, sizeof(float) * count);
+      sums = sums + read(before);
+    }
+    put(to, sums, count);
   }
 };
 

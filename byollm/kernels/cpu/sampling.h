@@ -1,11 +1,15 @@
 // The next token of each row of scores, by the rules that byollm/engine/sampler.py defines.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
-#include "linear.h"
+#include "interface.h"
+#include "memory.h"
+#include "simd.h"
 
 namespace byollm {
 

@@ -46,6 +46,12 @@ inline Ints widen_shorts(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm25
 // Products of unsigned and signed bytes, added in pairs: shorts.
 inline Ints multiply_bytes(Ints u, Ints s) { return _mm512_maddubs_epi16(u, s); }
 inline Ints pair_shorts(Ints x) { return _mm512_madd_epi16(x, _mm512_set1_epi16(1)); }
+// The same, added up by four.
+#if defined(__AVX512VNNI__)
+inline Ints add_products(Ints sum, Ints u, Ints s) { return _mm512_dpbusd_epi32(sum, u, s); }
+#else
+inline Ints add_products(Ints sum, Ints u, Ints s) { return add_ints(sum, pair_shorts(multiply_bytes(u, s))); }
+#endif
 inline Ints absolute_bytes(Ints x) { return _mm512_abs_epi8(x); }
 inline Ints signed_by(Ints x, Ints by) {
   return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(by), _mm512_setzero_si512(), x);
@@ -74,6 +80,7 @@ inline Ints minus_ints(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
 inline Ints widen_shorts(const uint16_t* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)); }
 inline Ints multiply_bytes(Ints u, Ints s) { return _mm256_maddubs_epi16(u, s); }
 inline Ints pair_shorts(Ints x) { return _mm256_madd_epi16(x, _mm256_set1_epi16(1)); }
+inline Ints add_products(Ints sum, Ints u, Ints s) { return add_ints(sum, pair_shorts(multiply_bytes(u, s))); }
 inline Ints absolute_bytes(Ints x) { return _mm256_abs_epi8(x); }
 inline Ints signed_by(Ints x, Ints by) { return _mm256_sign_epi8(x, by); }
 inline float sum(Floats x) {
