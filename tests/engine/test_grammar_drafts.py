@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from byollm.engine import Engine, Output, SamplingParams
-from byollm.engine.grammar import Grammar, GrammarCompiler
+from byollm.engine.grammar import Grammar
 from byollm.modeling import Tokenizer
-from tests.engine.conftest import VOCAB
 from tests.engine.support import Oracle, run
 
 MakeEngine = Callable[..., Engine]
@@ -33,11 +32,6 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
-    return GrammarCompiler(tokenizer, VOCAB)
-
-
 def answers(engine: Engine, **params: Any) -> dict[tuple[str, int], Output]:
     engine.add_request("a", PROMPT, SamplingParams(**({"max_tokens": 110, "n": 3} | params)))
     return run(engine)
@@ -46,7 +40,6 @@ def answers(engine: Engine, **params: Any) -> dict[tuple[str, int], Output]:
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize(("grammar", "pattern"), [LIST, SCHEMA], ids=["list", "schema"])
 def test_a_constrained_answer_is_the_same_with_drafts(
-    compiler: GrammarCompiler,
     make_engine: MakeEngine,
     tokenizer: Tokenizer,
     grammar: Grammar,
@@ -54,7 +47,7 @@ def test_a_constrained_answer_is_the_same_with_drafts(
     way: dict[str, Any],
 ) -> None:
     """Drafts with wrong tokens, most of which the grammar forbids, and with tokens beyond its end."""
-    way = way | {"grammar": compiler.compile(grammar)}
+    way = way | {"grammar": grammar}
     plain = make_engine(tokenizer, speculative="off", cache_blocks=16, max_batch_tokens=30)
     expected = answers(plain, **way)
     beyond = list(range(60, 70))
@@ -72,10 +65,8 @@ def test_a_constrained_answer_is_the_same_with_drafts(
     assert drafting.stats().free_blocks == 16
 
 
-def test_what_a_constrained_answer_repeats_is_guessed(
-    compiler: GrammarCompiler, make_engine: MakeEngine, tokenizer: Tokenizer
-) -> None:
-    way = {"temperature": 0, "n": 1, "grammar": compiler.compile(SCHEMA[0])}
+def test_what_a_constrained_answer_repeats_is_guessed(make_engine: MakeEngine, tokenizer: Tokenizer) -> None:
+    way = {"temperature": 0, "n": 1, "grammar": SCHEMA[0]}
     plain, drafting = (make_engine(tokenizer, speculative=mode) for mode in ("off", "auto"))
     assert answers(drafting, **way)["a", 0].token_ids == answers(plain, **way)["a", 0].token_ids
     assert drafting.stats().accepted_tokens_total > 10
