@@ -189,8 +189,9 @@ class AsyncEngine:
         params: SamplingParams,
         request_id: str | None = None,
         salt: str = "",
+        whole: bool = False,
     ) -> OutputStream:
-        """Queue a call at once and return the stream of its increments.
+        """Queue a call at once and return the stream of its increments; if `whole`, one for each sequence.
 
         Calls share the cache of common beginnings only where their `salt` is equal. A grammar that cannot be
         compiled ends the stream with an error that blames "grammar".
@@ -212,7 +213,7 @@ class AsyncEngine:
         self._streams[request_id] = stream
         self._open[request_id] = params.n
         self._open_total += params.n
-        self._send(Add(request_id, list(prompt_token_ids), params, salt))
+        self._send(Add(request_id, list(prompt_token_ids), params, salt, whole))
         return stream
 
     async def score(self, tokens: Sequence[int], top: int) -> list[TokenLogprobs]:

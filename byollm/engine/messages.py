@@ -26,12 +26,13 @@ class Load(NamedTuple):
 
 
 class Add(NamedTuple):
-    """Queue the sequences of one call; their increments come in `Progress`."""
+    """Queue the sequences of one call; their increments come in `Progress`, or each `whole` at its end."""
 
     request_id: str
     prompt: list[int]
     params: SamplingParams
     salt: str
+    whole: bool
 
 
 class Abort(NamedTuple):

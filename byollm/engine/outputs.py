@@ -38,6 +38,7 @@ class Output:
         stop_reason: the stop string or stop token id that ended it; None for end-of-text and other reasons.
         error: what went wrong, with finish_reason "error".
         blames: the sampling parameter that is at fault for the error; None for a fault of the engine.
+        seconds: from the first to the last of its tokens, where it was held back until the sequence ended.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Output:
     stop_reason: str | int | None = None
     error: str | None = None
     blames: str | None = None
+    seconds: float = 0.0
 
     def merge(self, later: "Output") -> None:
         """Take in a later increment of the same sequence, as if both had come at once."""

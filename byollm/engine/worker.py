@@ -4,6 +4,7 @@ import gc
 import logging
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -67,6 +68,8 @@ class Worker:
         self._commands: SimpleQueue[Callable[[], list[Output] | None]] = SimpleQueue()
         self._preparing: dict[str, Add] = {}  # calls whose grammar is being compiled
         self._readings: deque[tuple[str, Reading]] = deque()
+        # What is held back, and since when, of sequences that are wanted whole.
+        self._whole: dict[tuple[str, int], tuple[Output, float] | None] = {}
         self._stopping = False
 
     def run(self) -> None:
@@ -79,7 +82,7 @@ class Worker:
             self._turn()
         aborted = [output for call_id in list(self._preparing) for output in self._abort(call_id)]
         aborted += self._engine.abort_all()
-        self._send(Progress(aborted, self._engine.stats()))
+        self._send(Progress(self._hold_back(aborted), self._engine.stats()))
 
     def _turn(self) -> None:
         outputs = self._take_commands()
@@ -87,7 +90,7 @@ class Worker:
             self._read(*self._readings.popleft())
         if self._engine.has_unfinished():
             outputs += self._step()
-        self._send(Progress(outputs, self._engine.stats()))
+        self._send(Progress(self._hold_back(outputs), self._engine.stats()))
 
     def _take_commands(self) -> list[Output]:
         """Do what was asked for since the last step; wait for something if there is nothing else to do."""
@@ -109,6 +112,27 @@ class Worker:
             if not outputs:  # it would fail the same way for ever
                 raise
             return outputs
+
+    def _hold_back(self, outputs: list[Output]) -> list[Output]:
+        """Keep the increments of answers that are wanted whole; return those that may go."""
+        if not self._whole:
+            return outputs
+        now = time.monotonic()
+        ready = []
+        for output in outputs:
+            sequence = (output.request_id, output.index)
+            if sequence not in self._whole:
+                ready.append(output)
+                continue
+            whole, since = self._whole[sequence] or (output, now)
+            if whole is not output:
+                whole.merge(output)
+            self._whole[sequence] = (whole, since)
+            if whole.finish_reason is not None:
+                del self._whole[sequence]
+                whole.seconds = now - since
+                ready.append(whole)
+        return ready
 
     def _read(self, request_id: str, reading: Reading) -> None:
         """Read one more piece of a text."""
@@ -158,6 +182,8 @@ class Worker:
 
     def _add(self, call: Add) -> list[Output] | None:
         self._preparing[call.request_id] = call
+        if call.whole:
+            self._whole.update(((call.request_id, index), None) for index in range(call.params.n))
         if self._engine.is_prepared(call.params):
             return self._prepare(call)()
         # One that takes long must not hold up others: a thread each.
@@ -171,7 +197,9 @@ class Worker:
     def _prepare(self, call: Add) -> Callable[[], list[Output] | None]:
         """Make the sequences of a call, which may need its grammar compiled; return what is to follow."""
         try:
-            requests = self._engine.make_requests(*call, wanted=lambda: call.request_id in self._preparing)
+            requests = self._engine.make_requests(
+                *call[:4], wanted=lambda: call.request_id in self._preparing
+            )
         except GrammarError as error:
             return partial(self._refuse, call, Failure(str(error), "grammar"))
         except Exception as error:

@@ -168,7 +168,8 @@ class Generation(EngineResponse):
                         metrics.finished(output.finish_reason)
                     await take(choice, output)
 
-        streams = [model.engine.generate(prompt, job.params) for prompt in job.prompts] if job.answers else []
+        prompts = job.prompts if job.answers else []
+        streams = [model.engine.generate(prompt, job.params, whole=not self._stream) for prompt in prompts]
         if not job.answers:
             for choice in range(job.choices):
                 read = len(job.prompts[choice // job.params.n])

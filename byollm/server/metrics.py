@@ -104,12 +104,13 @@ class RequestTimer:
         if not output.token_ids:
             return
         now = monotonic()
-        last = self._last[choice]
-        if last is not None:
-            for _ in output.token_ids:
-                self._metrics.inter_token.observe((now - last) / len(output.token_ids))
-        elif not any(self._last):
-            self._metrics.first_token.observe(now - self._arrival)
+        last, tokens = self._last[choice], len(output.token_ids)
+        if last is None:  # the first of them came `output.seconds` ago
+            last, tokens = now - output.seconds, tokens - 1
+            if not any(self._last):
+                self._metrics.first_token.observe(last - self._arrival)
+        for _ in range(tokens):
+            self._metrics.inter_token.observe((now - last) / tokens)
         self._last[choice] = now
 
     def end(self, prompt_tokens: int, generation_tokens: int) -> None:
@@ -136,6 +137,7 @@ class EngineCollector(Collector):
             ("num_requests_running", "Sequences that hold cache blocks.", stats.running),
             ("num_requests_waiting", "Sequences that wait for room.", stats.waiting),
             ("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", used),
+            ("engine_peak_memory_bytes", "Most memory the engine's process held.", stats.peak_memory_bytes),
         ]
         counters = [
             ("num_preemptions", "Times a running sequence gave its blocks back.", stats.preemptions),

@@ -195,6 +195,25 @@ def test_slow_reader_stalls_nobody_and_keeps_one_increment(make_engine: MakeEngi
     asyncio.run(main())
 
 
+def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine, decoder: Decoder) -> None:
+    async def main() -> None:
+        async with running(make_engine(max_running=8)) as engine:
+            asked = SamplingParams(max_tokens=20, seed=1, n=2)
+            streams = [engine.generate(PROMPT, asked, whole=whole) for whole in (True, False)]
+            whole, pieces = [[output async for output in stream] for stream in streams]
+            assert [len(output.token_ids) for output in whole] == [20, 20]
+            assert all(output.seconds > 0 for output in whole)
+            for index in range(2):
+                tokens = [token for output in pieces if output.index == index for token in output.token_ids]
+                assert [each.token_ids for each in whole if each.index == index] == [tokens]
+            given_up = engine.generate(PROMPT, LONG, whole=True)
+            await asyncio.sleep(0)
+            await given_up.aclose()
+            await until(lambda: engine.stats().free_blocks == 64)
+
+    asyncio.run(main())
+
+
 def test_a_step_comes_in_one_message(make_engine: MakeEngine) -> None:
     async def main() -> tuple[int, int]:
         async with running(make_engine()) as engine:

@@ -1,6 +1,7 @@
 """Every route beside chat and completions."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -130,6 +131,12 @@ def test_ping_health_and_model_info(http: httpx.Client) -> None:
     assert (info["family"], info["layers"], info["vocab_size"]) == ("qwen3", 2, VOCAB)
     assert info["max_context"] == CONTEXT
     assert info["parameters"] > 10_000
+
+
+def test_the_servers_own_process_does_without_torch(server: Server) -> None:
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libpython" in maps or "python" in maps
+    assert "libtorch" not in maps
 
 
 def test_metrics_count_what_happened(server: Server, http: httpx.Client) -> None:
