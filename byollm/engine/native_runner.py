@@ -45,6 +45,7 @@ class NativeCache:
             for _ in range(config.layers)
         ]
         self.device = torch.device("cpu")
+        # As the kernels are given them: addresses of addresses.
         pointers = ctypes.c_void_p * config.layers
         self.key_pages = pointers(*(layer.keys.data_ptr() for layer in self.layers))
         self.value_pages = pointers(*(layer.values.data_ptr() for layer in self.layers))
@@ -89,6 +90,7 @@ class NativeRunner:
         self._model = library.byollm_new(ctypes.byref(self._shape), threads)
         if not self._model:
             raise KernelError(f"the CPU kernels could not start: {library.byollm_failure().decode()}")
+        self._scores = torch.empty(0, self._shape.vocab)
         self._pack(decoder, precision)
 
     def __del__(self) -> None:
@@ -96,7 +98,10 @@ class NativeRunner:
             self._library.byollm_free(self._model)
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
+        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order.
+
+        They may be overwritten by the next run: steps mostly have as many rows as those before them.
+        """
         spans: list[Span] = []
         rows: list[int] = []
         end = 0
@@ -104,9 +109,10 @@ class NativeRunner:
             spans.append(Span(chunk.tokens, chunk.start, chunk.request.blocks))
             end += chunk.end - chunk.start
             rows += range(end - chunk.rows, end)
-        scores = torch.empty(len(rows), self._shape.vocab)
-        self._forward(spans, self.cache, output_rows=rows, scores=scores)
-        return scores
+        if len(rows) != self._scores.shape[0]:
+            self._scores = torch.empty(len(rows), self._shape.vocab)
+        self._forward(spans, self.cache, output_rows=rows, scores=self._scores)
+        return self._scores
 
     def new_cache(self, num_blocks: int) -> NativeCache:
         """Return a cache beside the runner's own, for texts that are only read."""
@@ -151,8 +157,8 @@ class NativeRunner:
             first_rows=at[2],
             tables=at[3],
             first_ids=at[4],
-            keys=cache.key_pages,
-            values=cache.value_pages,
+            keys=ctypes.addressof(cache.key_pages),
+            values=ctypes.addressof(cache.value_pages),
             outputs=len(output_rows),
             output_rows=at[5],
             scores=None if scores is None else scores.data_ptr(),

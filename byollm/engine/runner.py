@@ -33,7 +33,10 @@ class Runner(Protocol):
         """Where it keeps keys and values."""
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order."""
+        """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order.
+
+        They may be overwritten by the next run.
+        """
 
 
 def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> Runner:

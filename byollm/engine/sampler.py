@@ -108,14 +108,14 @@ def choose(logits: Tensor, requests: Sequence[Request], positions: Sequence[int]
     """Return the token of each row of logits (rows, vocab), -1 where they are not numbers.
 
     Args:
-        logits: float32.
+        logits: float32, contiguous.
         requests: the sequence of each row.
         positions: where in its sequence the token is to stand.
     """
-    library = load_library() if logits.device.type == "cpu" else None
+    library = load_library() if logits.is_cpu else None
     if library is None:
         return choose_with_torch(logits, requests, positions)
-    return native_sampler.choose(library, logits.contiguous(), requests, positions)
+    return native_sampler.choose(library, logits, requests, positions)
 
 
 @torch.inference_mode()

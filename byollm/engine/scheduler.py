@@ -31,7 +31,8 @@ class Chunk:
     @property
     def tokens(self) -> list[int]:
         """The tokens to compute, those guessed included."""
-        return [*self.request.tokens[self.start : self.end], *self.draft]
+        known = self.request.tokens[self.start : self.end]
+        return [*known, *self.draft] if self.draft else known
 
 
 class Scheduler:

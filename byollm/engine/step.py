@@ -65,6 +65,7 @@ def compute(runner: Runner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> li
             if not chunk.draft:
                 runs.append(Run(chunk, result))
             elif isinstance(result, Failure):
+                logits = logits.clone()  # the run that follows may overwrite them
                 runs += compute(runner, scheduler, [_without_draft(runner, scheduler, chunk)])
             else:
                 runs.append(Run(chunk, result, logits[row - len(chunk.draft) : row]))

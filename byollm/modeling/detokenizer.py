@@ -9,9 +9,8 @@ class TokenBytes(Protocol):
 
     leading_spaces: int
     """How many spaces at the very beginning of a text are dropped."""
-
-    def token_text(self, token_id: int) -> str | None:
-        """Return the text of a token that is whole characters; None for others and for control tokens."""
+    texts: dict[int, str]
+    """Texts of tokens that begin and end between characters: kept here by all who turn them into text."""
 
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:
         """Return the bytes that a token stands for."""
@@ -34,6 +33,7 @@ class IncrementalDetokenizer:
 
     def __init__(self, tokenizer: TokenBytes, *, skip_special: bool = True, continues: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._texts = tokenizer.texts
         self._skip_special = skip_special
         self._first = not continues
         self._strip = 0 if continues else tokenizer.leading_spaces
@@ -42,14 +42,17 @@ class IncrementalDetokenizer:
 
     def push(self, token_id: int) -> str:
         """Take the next token and return the text that has become certain, perhaps none."""
-        if self._between and (whole := self._tokenizer.token_text(token_id)) is not None:
-            return whole
-        if self._skip_special and self._tokenizer.is_special(token_id):
+        if self._between and (text := self._texts.get(token_id)) is not None:
+            return text
+        special = self._tokenizer.is_special(token_id)
+        if special and self._skip_special:
             return ""
         piece = self._tokenizer.token_bytes(token_id, first=self._first)
         self._first = False
         text = self._stripped(self._utf8.decode(piece))
-        self._between = not self._strip and not self._utf8.getstate()[0]
+        between, self._between = self._between, not self._strip and not self._utf8.getstate()[0]
+        if between and self._between and not special:
+            self._texts[token_id] = text
         return text
 
     def flush(self) -> str:

@@ -55,14 +55,6 @@ class PieceRules:
         return self.piece(token)
 
 
-def whole(piece: bytes) -> str | None:
-    """Return the text of some bytes, None if they are no whole characters."""
-    try:
-        return piece.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 def piece_rules(decoder: dict[str, Any] | None) -> PieceRules:
     """Read the rules from the `decoder` entry of a tokenizer.json.
 

@@ -12,7 +12,7 @@ from byollm.modeling.chat_template import ChatTemplate, Messages, Tools
 from byollm.modeling.detokenizer import IncrementalDetokenizer
 from byollm.modeling.errors import TokenizerError
 from byollm.modeling.literal_text import LiteralText
-from byollm.modeling.token_pieces import piece_rules, whole
+from byollm.modeling.token_pieces import piece_rules
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,7 +32,8 @@ class Tokenizer:
 
     `bos_id`, `pad_id`: the token that opens a text and the one that fills up a batch, None if there is none.
     `eos_ids`: the tokens that end a generation, from generation_config.json where there is one; `eos_id`: the
-    first of them. `vocab_size`: one more than the highest id; a model's matrices may have more rows.
+    first of them. `vocab_size`: one more than the highest id; a model's matrices may have more rows. `texts`:
+    what `IncrementalDetokenizer` keeps here.
     """
 
     @classmethod
@@ -76,7 +77,7 @@ class Tokenizer:
         self._special_ids = frozenset(id for id, token in added.items() if token.special)
         self._literal = LiteralText([self._token(id) for id in self._special_ids])
         self._pieces: dict[int, bytes] = {}
-        self._texts: dict[int, str | None] = {}
+        self.texts: dict[int, str] = {}
         self.leading_spaces = self._rules.strip_spaces
         self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._config = self._read_json("tokenizer_config.json")
@@ -103,12 +104,6 @@ class Tokenizer:
         """Return the text of `ids`. Bytes that are no character become U+FFFD, unknown ids nothing."""
         stream = IncrementalDetokenizer(self, skip_special=skip_special)
         return "".join([stream.push(id) for id in ids]) + stream.flush()
-
-    def token_text(self, token_id: int) -> str | None:
-        """Return the text of a token that is whole characters; None for others and for control tokens."""
-        if token_id not in self._texts:
-            self._texts[token_id] = None if self.is_special(token_id) else whole(self.token_bytes(token_id))
-        return self._texts[token_id]
 
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:
         """Return the bytes that a token stands for; none for an id outside the vocabulary.
