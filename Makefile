@@ -28,7 +28,8 @@ lint: $(VENV)/dev ## ruff and mypy
 bench: $(VENV)/dev ## our engine beside transformers, on this machine
 	$(BIN)/python -m bench.engine
 
-bench-serve: $(VENV)/dev ## our engine beside every peer that is installed
+bench-serve: $(VENV)/dev ## our engine and our server beside every peer that is installed
+	$(BIN)/python -m bench.serve --prepare
 	$(BIN)/python -m bench.serve
 
 bench-peers: ## install the peers, each in an environment of its own (some GB; llama.cpp is compiled)

@@ -5,7 +5,7 @@
     python -m bench.serve                 # engines, servers, and our server under load
     python -m bench.serve --part servers --model bundled --concurrency 8
 
-Prompts are random token ids, 128 in and 128 out, greedy. Only one contender is awake at a time. Servers are
+Prompts are random token ids, 128 in and 128 out, greedy. Only one contender works at a time. Servers are
 asked over HTTP by a client on the same cores. A run during which others used more than a twentieth of the
 machine is repeated. The last line is one JSON object, with `ratio_to_best_peer` by part, model, kind of
 weights and number of concurrent requests.
@@ -45,6 +45,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Runs of each.")] = 3,
     seconds: Annotated[float, typer.Option(help="After so long, a contender is not asked to repeat.")] = 60,
     patience: Annotated[float, typer.Option(help="Seconds to become ready, or to end a run.")] = 300,
+    foreign: Annotated[float, typer.Option(help="Share of the machine that others may use in a run.")] = 0.05,
     threads: Annotated[int, typer.Option(help="CPU threads of every contender.")] = 2,
     peers: Annotated[Path, typer.Option(help="Where the peers' environments are.")] = Path("var/peers"),
     only: Annotated[list[str] | None, typer.Option(help="Contenders with this in their name.")] = None,
@@ -54,7 +55,7 @@ def main(
     torch.set_num_threads(threads)
     peers.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 180)
-    plan = rounds.Plan(tuple(concurrency or (1, 8, 32)), repeats, seconds)
+    plan = rounds.Plan(tuple(concurrency or (1, 8, 32)), repeats, seconds, foreign)
     setup = Setup(BUNDLED, peers, threads, patience)
     models = [(name, model_directory(name, peers)) for name in model or ("bundled", "smollm2-135m")]
     contenders = {
@@ -75,7 +76,7 @@ def main(
     )
     for chosen in parts:
         if chosen is Part.LOAD:
-            done[chosen] = load.measure(setup, console)
+            done[chosen] = load.measure(setup, plan, console)
             continue
         done[chosen] = {}
         for name, directory in models:

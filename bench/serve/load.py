@@ -6,20 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.serve import processes
-from bench.serve.contenders import Contender, Setup
+from bench.serve.contenders import Contender, ContenderError, Setup
 from bench.serve.machine import ForeignCpu
 from bench.serve.report import percentile
-from bench.serve.rounds import ATTEMPTS, DISTURBED, Prompts
+from bench.serve.rounds import ATTEMPTS, Plan, Prompts
 from bench.serve.servers import Server
 from byollm.modeling import load_config
 
 SERVER = Contender("byollm serve", "byollm", "default")
 PROMPT, ANSWER = 32, 50
-STARTS, ALONE = 3, 50
-STREAMS, CROWDS = 32, 5
+ALONE, STREAMS = 50, 32
 RATE, SECONDS = 100, 20
 
 
@@ -51,59 +49,50 @@ class Mark:
         }
 
 
-def measure(setup: Setup, console: Console) -> dict[str, Any]:
+def measure(setup: Setup, plan: Plan, console: Console) -> dict[str, Any]:
     """Measure and print all; return the summary."""
     prompts = Prompts(load_config(setup.model).vocab_size)
-    marks: dict[str, Mark] = {}
+    done: dict[str, Any] = {}
 
     def mark(name: str, work: Callable[[], Mark]) -> None:
         with console.status(f"byollm serve: {name}"):
-            marks[name] = _undisturbed(work)
+            tries: list[Mark] = []
+            while len(tries) < ATTEMPTS and not (tries and tries[-1].foreign <= plan.foreign):
+                foreign = ForeignCpu()
+                tries.append(replace(work(), foreign=foreign.share()))
+        done[name] = min(tries, key=lambda each: each.foreign).summary
+        console.print(name, done[name])
 
-    mark("cold start", lambda: _cold_starts(setup))
+    mark("cold start", lambda: Mark([_cold_start(setup) for _ in range(plan.repeats)]))
     server = Server(SERVER, setup)
     try:
         mark("50 tokens alone", lambda: _alone(server, prompts))
-        mark("first of 32 streams", lambda: _crowds(server, prompts))
+        mark("first of 32 streams", lambda: _crowds(server, prompts, plan.repeats))
         mark("100 requests/s", lambda: _load(server, prompts, stream=False))
         mark("100 streams/s", lambda: _load(server, prompts, stream=True))
-        peak = processes.peak_bytes(server.pid)
+        done["peak_bytes"] = processes.peak_bytes(server.pid)
     finally:
         server.close()
-    summaries = {name: mark.summary for name, mark in marks.items()}
-    console.print(_table(f"byollm serve, {setup.model.name}, at most {peak / 2**20:,.0f} MiB", summaries))
-    return summaries | {"peak_bytes": peak}
+    return done
 
 
-def _undisturbed(work: Callable[[], Mark]) -> Mark:
-    tries: list[Mark] = []
-    while len(tries) < ATTEMPTS and not (tries and tries[-1].foreign <= DISTURBED):
-        foreign = ForeignCpu()
-        tries.append(replace(work(), foreign=foreign.share()))
-    return min(tries, key=lambda each: each.foreign)
-
-
-def _cold_starts(setup: Setup) -> Mark:
+def _cold_start(setup: Setup) -> float:
     """From the start of the process to its first answer."""
-    seconds = []
-    for _ in range(STARTS):
-        server = Server(SERVER, setup)
-        seconds.append(server.ready_seconds)
-        server.close()
-    return Mark(seconds)
+    server = Server(SERVER, setup)
+    server.close()
+    return server.ready_seconds
 
 
 def _alone(server: Server, prompts: Prompts) -> Mark:
     """Plain requests, one after the other."""
-    return Mark(
-        [server.send([0.0], prompts.draw(1, PROMPT), ANSWER, stream=False)[0].seconds for _ in range(ALONE)]
-    )
+    answers = [server.send([0.0], prompts.draw(1, PROMPT), ANSWER, stream=False)[0] for _ in range(ALONE)]
+    return Mark([answer.seconds for answer in answers])
 
 
-def _crowds(server: Server, prompts: Prompts) -> Mark:
+def _crowds(server: Server, prompts: Prompts, repeats: int) -> Mark:
     """The first token of streams that come together."""
     firsts = []
-    for _ in range(CROWDS):
+    for _ in range(repeats):
         reply = server.generate(prompts.draw(STREAMS), ANSWER)
         firsts += [times[0] - reply.start for times in reply.times]
     return Mark(firsts)
@@ -115,19 +104,7 @@ def _load(server: Server, prompts: Prompts, *, stream: bool) -> Mark:
     moments = sorted(draw.uniform(0, SECONDS) for _ in range(RATE * SECONDS))
     answers = server.send(moments, prompts.draw(len(moments), PROMPT), ANSWER, stream=stream)
     full = [answer for answer in answers if answer.tokens == ANSWER]
+    if not full:
+        raise ContenderError(f"none of {len(answers)} requests was answered")
     drain = max(answer.times[-1] for answer in full) - answers[-1].due
     return Mark([answer.seconds for answer in full], len(answers) - len(full), drain)
-
-
-def _table(title: str, summaries: dict[str, dict[str, Any]]) -> Table:
-    table = Table("", "p50", "p95", "p99", "requests", "refused", "drained after", "foreign CPU", title=title)
-    for name, row in summaries.items():
-        table.add_row(
-            name,
-            *(f"{1e3 * row[share]:,.1f} ms" for share in ("p50", "p95", "p99")),
-            str(row["requests"]),
-            str(row["refused"]),
-            f"{1e3 * row['drain']:,.0f} ms",
-            f"{row['foreign_cpu']:.0%}",
-        )
-    return table

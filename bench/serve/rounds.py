@@ -1,4 +1,4 @@
-"""Measures contenders in turn: all are loaded, one is awake."""
+"""Measures contenders in turn: all are loaded, one is at work."""
 
 import itertools
 import statistics
@@ -17,7 +17,7 @@ from bench.serve.servers import Server
 from byollm.modeling import load_config
 
 PROMPT, ANSWER, WARM_UP = 128, 128, 8
-DISTURBED, ATTEMPTS = 0.05, 3
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Plan:
         concurrency: how many prompts at a time.
         repeats: runs of each contender.
         seconds: after so long, a contender is not asked to repeat at this concurrency.
+        foreign: a run during which others used more than this share of the machine is repeated.
     """
 
     concurrency: tuple[int, ...]
     repeats: int
     seconds: float
+    foreign: float
 
 
 @dataclass
@@ -93,7 +95,7 @@ def measure(contenders: list[Contender], setup: Setup, plan: Plan, console: Cons
         def tell(what: str) -> None:
             progress.update(task, description=f"{setup.model.name}: {what}")
 
-        running = []
+        running: list[Running] = []
         try:
             for contender in contenders:
                 tell(f"starting {contender.name}")
@@ -104,33 +106,40 @@ def measure(contenders: list[Contender], setup: Setup, plan: Plan, console: Cons
                     console.print(f"[red]{contender.name} is left out[/]: {error}")
                     continue
                 console.print(f"{contender.name} is ready after {time.perf_counter() - began:.1f} s")
-                processes.freeze(running[-1].pid)
-            for requests in plan.concurrency:
-                for repeat in range(plan.repeats + 1):
-                    for each in list(running):
-                        tell(f"{requests} at a time, {each.contender.name}, run {repeat} of {plan.repeats}")
-                        runs = results.setdefault((each.contender, requests), Runs())
-                        if repeat > 1 and runs.spent > plan.seconds:
-                            continue
-                        processes.thaw(each.pid)
-                        try:
-                            if repeat == 0:
-                                each.generate(prompts.draw(requests), WARM_UP)
-                            else:
-                                _run(each, prompts, requests, runs, plan.seconds)
-                        except ContenderError as error:
-                            console.print(f"[red]{each.contender.name} fails at {requests}[/]: {error}")
-                            running.remove(each)
-                            each.close()
+                _rest(running[-1])
+            for requests, repeat in itertools.product(plan.concurrency, range(plan.repeats + 1)):
+                for each in list(running):
+                    runs = results.setdefault((each.contender, requests), Runs())
+                    if repeat > 1 and runs.spent > plan.seconds:
+                        continue
+                    tell(f"{requests} at a time, {each.contender.name}, run {repeat} of {plan.repeats}")
+                    processes.thaw(each.pid)
+                    try:
+                        if repeat == 0:
+                            each.generate(prompts.draw(requests), WARM_UP)
                         else:
-                            processes.freeze(each.pid)
+                            _run(each, prompts, requests, runs, plan)
+                            speed = f"{runs.speeds[-1]:,.0f} tokens/s"
+                            console.print(f"{requests} at a time, {each.contender.name}: {speed}")
+                    except ContenderError as error:
+                        console.print(f"[red]{each.contender.name} fails at {requests}[/]: {error}")
+                        running.remove(each)
+                        each.close()
+                    else:
+                        _rest(each)
         finally:
             for each in running:
                 each.close()
     return {key: runs for key, runs in results.items() if runs.speeds}
 
 
-def _run(contender: Running, prompts: Prompts, requests: int, runs: Runs, seconds: float) -> None:
+def _rest(contender: Running) -> None:
+    """Let it use no processor; a server without requests sleeps anyway, and its watchdog must go on."""
+    if not contender.contender.serves:
+        processes.freeze(contender.pid)
+
+
+def _run(contender: Running, prompts: Prompts, requests: int, runs: Runs, plan: Plan) -> None:
     """Add the run that was disturbed least, of several if need be and time allows."""
     tries = []
     for _ in range(ATTEMPTS):
@@ -138,7 +147,7 @@ def _run(contender: Running, prompts: Prompts, requests: int, runs: Runs, second
         reply = contender.generate(prompts.draw(requests), ANSWER)
         tries.append((foreign.share(), reply))
         runs.spent += time.perf_counter() - began
-        if tries[-1][0] <= DISTURBED or runs.spent > seconds:
+        if tries[-1][0] <= plan.foreign or runs.spent > plan.seconds:
             break
     share, reply = min(tries, key=lambda each: each[0])
     runs.add(reply, share)

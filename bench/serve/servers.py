@@ -83,11 +83,13 @@ class Server:
 
     def close(self) -> None:
         """End it, gently if it lets itself."""
-        processes.thaw(self.pid)
+        everyone = processes.tree(self.pid)
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
-        processes.kill(self.pid)
+        for pid in everyone:  # the children of one that has ended too
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def _answers(self) -> bool:
