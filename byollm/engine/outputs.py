@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
+MORE_TO_COME = (None, None, None, None, None, 0.0)  # the last fields of most outputs
+
 
 class TokenLogprobs(NamedTuple):
     """Log-probabilities (nats) at one generated token, of the model's raw distribution.
@@ -65,8 +67,8 @@ class Output:
             self.text,
             self.token_ids,
         )
-        rest = (self.logprobs, self.finish_reason, self.stop_reason, self.error, self.blames)
-        return Output, values if rest == (None,) * len(rest) else values + rest
+        rest = (self.logprobs, self.finish_reason, self.stop_reason, self.error, self.blames, self.seconds)
+        return Output, values if rest == MORE_TO_COME else values + rest
 
     def merge(self, later: "Output") -> None:
         """Take in a later increment of the same sequence, as if both had come at once."""

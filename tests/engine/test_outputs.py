@@ -16,6 +16,7 @@ WHOLE = Output(
     stop_reason="y",
     error="none",
     blames="z",
+    seconds=0.5,
 )
 
 
