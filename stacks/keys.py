@@ -7,6 +7,9 @@ from aws_cdk import aws_kms as kms
 from byollm.settings import AwsSettings
 from stacks.base import PlatformStack
 
+ANNOUNCING_SERVICES = ("budgets.amazonaws.com", "cloudwatch.amazonaws.com")
+"""Services that send to the topic of alarms, and so need its key."""
+
 
 class KeysStack(PlatformStack):
     """Customer-managed keys, rotated every year.
@@ -20,6 +23,39 @@ class KeysStack(PlatformStack):
             app, env=env, role="keys", settings=settings, description="Encryption keys of the byollm platform"
         )
         self.data = self._key("data", "Buckets, tables, queues and images")
+        # Alarms and budgets send to an encrypted topic.
+        # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+        self.data.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(service) for service in ANNOUNCING_SERVICES],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],  # in a key's policy: this key
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+            )
+        )
+        # The record of calls is written under it.
+        # https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-kms-key-policy-for-cloudtrail.html
+        self.data.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudtrail.amazonaws.com")],
+                actions=["kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={
+                    "StringLike": {
+                        "kms:EncryptionContext:aws:cloudtrail:arn": (
+                            f"arn:aws:cloudtrail:*:{self.account}:trail/*"
+                        )
+                    }
+                },
+            )
+        )
+        self.data.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudtrail.amazonaws.com")],
+                actions=["kms:DescribeKey"],  # tells of the key, opens nothing
+                resources=["*"],
+            )
+        )
         self.logs = self._key("logs", "Log groups")
         # The service asks for each log group by name: nobody else's can be read with this key.
         # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html

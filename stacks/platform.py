@@ -7,6 +7,7 @@ from byollm.settings import Settings
 from stacks.copies import ModelCopyStack
 from stacks.keys import KeysStack
 from stacks.network import NetworkStack
+from stacks.observability import ObservabilityStack
 from stacks.registry import RegistryStack
 from stacks.storage import StorageStack
 from stacks.training import TrainingPlace, TrainingStack
@@ -27,6 +28,15 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
             ModelCopyStack(app, env=env, region=region, aws=aws, storage=storage)
             for region in storage.model_copies
         ],
+    )
+    ObservabilityStack(
+        app,
+        env=env,
+        aws=aws,
+        watching=settings.observability,
+        data_key=keys.data,
+        logs_key=keys.logs,
+        access_logs=stored.access_logs,
     )
     registry = RegistryStack(app, env=env, aws=aws, storage=storage, data_key=keys.data)
     TrainingStack(

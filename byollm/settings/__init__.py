@@ -8,6 +8,7 @@ from byollm.settings.engine import EngineSettings
 from byollm.settings.errors import ByollmError, SettingsError
 from byollm.settings.load import REPOSITORY, load_settings
 from byollm.settings.network import NetworkSettings
+from byollm.settings.observability import ObservabilitySettings
 from byollm.settings.page import PageSettings
 from byollm.settings.server import ServerSettings
 from byollm.settings.storage import StorageSettings
@@ -23,6 +24,7 @@ __all__ = [
     "EngineSettings",
     "FinetuneSettings",
     "NetworkSettings",
+    "ObservabilitySettings",
     "PageSettings",
     "PretrainSettings",
     "Section",

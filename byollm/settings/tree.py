@@ -10,6 +10,7 @@ from byollm.settings.data import DataSettings
 from byollm.settings.endpoint import EndpointSpec
 from byollm.settings.engine import EngineSettings
 from byollm.settings.network import NetworkSettings
+from byollm.settings.observability import ObservabilitySettings
 from byollm.settings.page import PageSettings
 from byollm.settings.server import ServerSettings
 from byollm.settings.storage import StorageSettings
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
     """Buckets, tables and image repositories on AWS."""
     endpoint: EndpointSpec = EndpointSpec()
     """The SageMaker endpoint that serves the model."""
+    observability: ObservabilitySettings = ObservabilitySettings()
+    """Alarms, spending and the record of calls on AWS."""
 
     @model_validator(mode="after")
     def _regions_agree(self) -> Self:

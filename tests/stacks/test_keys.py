@@ -1,4 +1,4 @@
-"""Keys rotate, and the logging service can use only the one for logs."""
+"""Keys rotate, and services use them for this account only."""
 
 from tests.stacks.support import Synthesis
 
@@ -8,15 +8,14 @@ def test_every_key_rotates(synthesis: Synthesis) -> None:
         assert key["Properties"]["EnableKeyRotation"] is True, f"{role}/{name}"
 
 
-def test_only_the_logs_key_is_open_to_a_service_and_for_this_account_alone(dev: Synthesis) -> None:
-    opened = {
-        name: statement
-        for name, key in dev.of("keys", "AWS::KMS::Key").items()
-        for statement in key["KeyPolicy"]["Statement"]
-        if "Service" in statement["Principal"]
-    }
-    ((name, statement),) = opened.items()
-    assert name.startswith("Logs")
-    assert statement["Principal"] == {"Service": "logs.ca-central-1.amazonaws.com"}
-    context = statement["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
-    assert {"Ref": "AWS::AccountId"} in context["Fn::Join"][1]
+def test_services_use_a_key_on_behalf_of_this_account_alone(dev: Synthesis) -> None:
+    for key in dev.of("keys", "AWS::KMS::Key").values():
+        for statement in key["KeyPolicy"]["Statement"]:
+            if "Service" in statement["Principal"] and statement["Action"] != "kms:DescribeKey":
+                assert "{'Ref': 'AWS::AccountId'}" in str(statement["Condition"])
+
+
+def test_the_logging_service_uses_the_logs_key_only(dev: Synthesis) -> None:
+    service = "logs.ca-central-1.amazonaws.com"
+    keys = dev.of("keys", "AWS::KMS::Key").items()
+    assert [name[:-8] for name, key in keys if service in str(key["KeyPolicy"])] == ["Logs"]
