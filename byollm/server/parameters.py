@@ -148,7 +148,8 @@ class Drawing(Parameters):
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=-1, lt=INT64)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    # one of nearly 0 would make logits infinite
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=2)] = 1.0
 
 
 class Sampling(Drawing):
