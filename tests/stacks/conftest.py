@@ -1,4 +1,7 @@
-"""Every environment is synthesised once; most of what that costs is Node's start."""
+"""Every environment is synthesised once; most of what that costs is Node's start.
+
+This folder has no `__init__.py`: pytest would take it for the package `stacks` that it tests.
+"""
 
 import pytest
 
