@@ -75,11 +75,11 @@ def ratios(results: Results) -> dict[str, dict[int, float]]:
 
 
 def engine_shares(results: Results) -> dict[str, dict[int, float]]:
-    """What share of our bare engine's speed each server has, by its name and concurrency."""
+    """What share of our bare engine's speed our server has, by its name and concurrency."""
     bare = {at: runs.speed for (each, at), runs in results.items() if each.ours and not each.serves}
     found: dict[str, dict[int, float]] = {}
     for (contender, requests), runs in results.items():
-        if contender.serves and requests in bare:
+        if contender.serves and contender.ours and requests in bare:
             found.setdefault(contender.name, {})[requests] = round(runs.speed / bare[requests], 3)
     return found
 

@@ -45,4 +45,4 @@ def test_we_are_held_against_the_best_peer_with_the_same_kind_of_weights() -> No
 def test_among_servers_our_bare_engine_does_not_count() -> None:
     found = results(ours=900, server=600, peers=400)
     assert ratios(found) == {"wide": {8: 1.5}}
-    assert engine_shares(found) == {"byollm serve": {8: 0.667}, "peer serve": {8: 0.444}}
+    assert engine_shares(found) == {"byollm serve": {8: 0.667}}
