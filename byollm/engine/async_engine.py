@@ -30,6 +30,7 @@ from byollm.engine.messages import (
 from byollm.engine.outputs import EngineStats, Output, TokenLogprobs
 from byollm.engine.sampling_params import SamplingParams
 
+DUMP_S = 0.2  # for a dump to be written
 DIED = "the engine died; its log has the details"
 
 
@@ -179,9 +180,11 @@ class AsyncEngine:
         assert self._stats is not None, "the engine is not started"
         return self._stats
 
-    def dump(self) -> None:
-        """Have the engine write where it stands to standard error."""
+    async def give_up(self) -> None:
+        """Have an engine that no longer moves write where it stands to standard error, and end it."""
         self._peer.dump()
+        await asyncio.sleep(DUMP_S)
+        await asyncio.to_thread(self._peer.end)
 
     def generate(
         self,
@@ -220,22 +223,26 @@ class AsyncEngine:
         """Return the log-probabilities of each token but the first; see `reader.score`.
 
         Raises:
+            AdmissionError: the model cannot read it.
             EngineError: it cannot be done (EngineClosedError: as the engine is not running).
         """
-        result: list[TokenLogprobs] = await self._read(Score(uuid.uuid4().hex, list(tokens), top))
+        result: list[TokenLogprobs] = await self._read([tokens], Score(uuid.uuid4().hex, list(tokens), top))
         return result
 
     async def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
         """Return the embedding of each text, as little-endian float32 numbers; see `reader.embed`.
 
         Raises:
+            AdmissionError: the model cannot read one of them.
             EngineError: it cannot be done (EngineClosedError: as the engine is not running).
         """
-        result: list[bytes] = await self._read(Embed(uuid.uuid4().hex, list(map(list, texts))))
+        result: list[bytes] = await self._read(texts, Embed(uuid.uuid4().hex, list(map(list, texts))))
         return result
 
-    async def _read(self, command: Score | Embed) -> Any:
+    async def _read(self, texts: Sequence[Sequence[int]], command: Score | Embed) -> Any:
         loop = self._check_open()
+        for text in texts:
+            self.info.limits.check_readable(text)
         future = self._readings[command.request_id] = loop.create_future()
         self._send(command)
         try:

@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
     start: int
     end: int
-    blocks: list[int]
+    blocks: Sequence[int]
 
 
 class _Group(NamedTuple):
@@ -121,7 +121,7 @@ class PagedAttention:
         for span in spans:
             used = -(-span.end // BLOCK_SIZE)
             first = max(0, used - size)
-            blocks = span.blocks[first:used]
+            blocks = list(span.blocks[first:used])
             # Padding repeats a block of the sequence itself: another's may hold numbers that are not finite.
             table.append(blocks + blocks[-1:] * (size - len(blocks)))
             ends.append(span.end - first * BLOCK_SIZE)

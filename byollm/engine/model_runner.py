@@ -7,6 +7,7 @@ from torch import Tensor
 
 from byollm.engine.attention import PagedAttention, Span, bucket
 from byollm.engine.kv_cache import KVCache
+from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.modeling import Decoder
 
@@ -20,8 +21,11 @@ class ModelRunner:
     """
 
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
-        self.decoder = decoder.eval()
+        self.config = decoder.config
+        self.dtype = decoder.head_weight.dtype
+        self.device = decoder.head_weight.device
         self.cache = cache
+        self._decoder = decoder.eval()
         self._windows = [decoder.config.window(layer) for layer in range(decoder.config.layers)]
 
     @torch.inference_mode()
@@ -31,22 +35,54 @@ class ModelRunner:
         Running a chunk again gives the same entries in the same places, so a step that failed may be
         repeated.
         """
-        device = self.cache.device
-        spans = [Span(chunk.start, chunk.end, chunk.request.blocks) for chunk in chunks]
+        pieces = [Piece(chunk.tokens, chunk.start, chunk.request.blocks) for chunk in chunks]
+        hidden, ends = self._forward(pieces, self.cache)
+        rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
+        return self._logits(hidden, rows)
+
+    def new_cache(self, num_blocks: int) -> KVCache:
+        """Return a cache beside the runner's own, for texts that are only read."""
+        return KVCache(self.config, num_blocks, self.dtype, self.device)
+
+    @torch.inference_mode()
+    def read_hidden(self, pieces: Sequence[Piece], cache: KVCache) -> Tensor:
+        """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
+        hidden, ends = self._forward(pieces, cache)
+        return hidden[self._index(_rows(pieces, ends))].float()
+
+    @torch.inference_mode()
+    def read_logits(self, pieces: Sequence[Piece], cache: KVCache) -> Tensor:
+        """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
+        hidden, ends = self._forward(pieces, cache)
+        return self._logits(hidden, _rows(pieces, ends))
+
+    def _forward(self, pieces: Sequence[Piece], cache: KVCache) -> tuple[Tensor, list[int]]:
+        """Return hidden states (tokens, hidden), and for each piece the row after its last."""
+        spans = [Span(piece.start, piece.end, piece.blocks) for piece in pieces]
         # Single rows first, by bucket, as PagedAttention wants them; longer spans after.
         order = sorted(
-            range(len(chunks)), key=lambda i: (spans[i].end - spans[i].start > 1, bucket(spans[i]))
+            range(len(pieces)), key=lambda i: (spans[i].end - spans[i].start > 1, bucket(spans[i]))
         )
         tokens: list[int] = []
         positions: list[int] = []
-        ends = [0] * len(chunks)
+        ends = [0] * len(pieces)
         for i in order:
-            start, end = chunks[i].start, chunks[i].end
-            tokens += chunks[i].tokens
-            positions += range(start, end)
+            tokens += pieces[i].tokens
+            positions += range(pieces[i].start, pieces[i].end)
             ends[i] = len(tokens)
-        attend = PagedAttention(self.cache, [spans[i] for i in order], self._windows)
-        flat = torch.tensor([tokens, positions], device=device)  # (2, tokens)
-        hidden = self.decoder(flat[0], flat[1], attend)  # (tokens, hidden)
-        rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
-        return self.decoder.logits(hidden[torch.tensor(rows, dtype=torch.long, device=device)]).float()
+        attend = PagedAttention(cache, [spans[i] for i in order], self._windows)
+        flat = torch.tensor([tokens, positions], device=self.device)  # (2, tokens)
+        return self._decoder(flat[0], flat[1], attend), ends
+
+    def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
+        return self._decoder.logits(hidden[self._index(rows)]).float()
+
+    def _index(self, rows: list[int]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
+
+
+def _rows(pieces: Sequence[Piece], ends: Sequence[int]) -> list[int]:
+    """The rows of all pieces, in their order."""
+    return [
+        row for piece, end in zip(pieces, ends, strict=True) for row in range(end - len(piece.tokens), end)
+    ]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from byollm.engine.kv_cache import BLOCK_SIZE
+from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import Batch, KernelError, Precision, Shape
 from byollm.kernels.cpu.library import PARTS, check
-from byollm.modeling import Decoder
+from byollm.modeling import Decoder, DecoderConfig
 from byollm.modeling.layers import DecoderLayer, Norm
 
 PADDING = 16  # channels to which a value's row is filled up
@@ -34,8 +35,7 @@ class NativeCache:
     channel of a query.
     """
 
-    def __init__(self, decoder: Decoder, num_blocks: int, dtype: torch.dtype) -> None:
-        config = decoder.config
+    def __init__(self, config: DecoderConfig, num_blocks: int, dtype: torch.dtype) -> None:
         padded = -(-config.head_dim // PADDING) * PADDING
         keys = (num_blocks, config.kv_heads, config.head_dim, BLOCK_SIZE)
         values = (num_blocks, config.kv_heads, BLOCK_SIZE, padded)
@@ -59,20 +59,13 @@ class NativeCache:
             values[blocks[1:]] = 0
 
 
-class Span(NamedTuple):
-    """Consecutive tokens of one text."""
-
-    tokens: Sequence[int]
-    start: int  # position of the first
-    blocks: Sequence[int]  # those of the whole text so far, in order
-
-
 class NativeRunner:
     """One forward pass a step, like `ModelRunner`, in the library that `load_library` gave.
 
     Args:
         library: the compiled kernels.
-        decoder: the model on the CPU; its embeddings are read where they are, its other weights are packed.
+        decoder: the model on the CPU; its embeddings are read where they are, its other weights are packed,
+            and may go.
         num_blocks: size of the cache.
         precision: of the packed weights.
         threads: how many compute together.
@@ -81,10 +74,11 @@ class NativeRunner:
     def __init__(
         self, library: ctypes.CDLL, decoder: Decoder, num_blocks: int, precision: Precision, threads: int
     ) -> None:
-        self.decoder = decoder.eval()
+        self.config = decoder.config
+        self.dtype = decoder.embed_tokens.weight.dtype
+        self.device = torch.device("cpu")
         self._library = library
-        half = decoder.embed_tokens.weight.dtype == torch.bfloat16
-        self._dtype = torch.bfloat16 if half else torch.float32
+        half = self.dtype == torch.bfloat16
         self.cache = self.new_cache(num_blocks)
         self._shape = _shape(decoder, half)
         self._model = library.byollm_new(ctypes.byref(self._shape), threads)
@@ -102,37 +96,38 @@ class NativeRunner:
 
         They may be overwritten by the next run: steps mostly have as many rows as those before them.
         """
-        spans: list[Span] = []
+        pieces: list[Piece] = []
         rows: list[int] = []
         end = 0
         for chunk in chunks:
-            spans.append(Span(chunk.tokens, chunk.start, chunk.request.blocks))
+            pieces.append(Piece(chunk.tokens, chunk.start, chunk.request.blocks))
             end += chunk.end - chunk.start
             rows += range(end - chunk.rows, end)
         if len(rows) != self._scores.shape[0]:
             self._scores = torch.empty(len(rows), self._shape.vocab)
-        self._forward(spans, self.cache, output_rows=rows, scores=self._scores)
+        self._forward(pieces, self.cache, output_rows=rows, scores=self._scores)
         return self._scores
 
     def new_cache(self, num_blocks: int) -> NativeCache:
         """Return a cache beside the runner's own, for texts that are only read."""
-        return NativeCache(self.decoder, num_blocks, self._dtype)
+        half = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
+        return NativeCache(self.config, num_blocks, half)
 
-    def read_hidden(self, spans: Sequence[Span], cache: NativeCache) -> Tensor:
-        """Compute texts into a cache; return float32 final hidden states, (tokens of all spans, hidden)."""
-        hidden = torch.empty(sum(len(span.tokens) for span in spans), self._shape.hidden)
-        self._forward(spans, cache, hidden=hidden)
+    def read_hidden(self, pieces: Sequence[Piece], cache: NativeCache) -> Tensor:
+        """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
+        hidden = torch.empty(sum(len(piece.tokens) for piece in pieces), self._shape.hidden)
+        self._forward(pieces, cache, hidden=hidden)
         return hidden
 
-    def read_logits(self, spans: Sequence[Span], cache: NativeCache) -> Tensor:
-        """Compute texts into a cache; return float32 logits, (tokens of all spans, vocab)."""
-        scores = torch.empty(sum(len(span.tokens) for span in spans), self._shape.vocab)
-        self._forward(spans, cache, output_rows=range(len(scores)), scores=scores)
+    def read_logits(self, pieces: Sequence[Piece], cache: NativeCache) -> Tensor:
+        """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
+        scores = torch.empty(sum(len(piece.tokens) for piece in pieces), self._shape.vocab)
+        self._forward(pieces, cache, output_rows=range(len(scores)), scores=scores)
         return scores
 
     def _forward(
         self,
-        spans: Sequence[Span],
+        pieces: Sequence[Piece],
         cache: NativeCache,
         output_rows: Sequence[int] = (),
         scores: Tensor | None = None,
@@ -140,7 +135,7 @@ class NativeRunner:
     ) -> None:
         parts: tuple[list[int], ...] = [], [], [0], [], [], [*output_rows]
         ids, positions, first_rows, tables, first_ids, _ = parts
-        for tokens, start, blocks in spans:
+        for tokens, start, blocks in pieces:
             positions += range(start, start + len(tokens))
             ids += tokens
             first_rows.append(len(ids))
@@ -153,7 +148,7 @@ class NativeRunner:
             tokens=len(ids),
             ids=at[0],
             positions=at[1],
-            spans=len(spans),
+            spans=len(pieces),
             first_rows=at[2],
             tables=at[3],
             first_ids=at[4],
@@ -195,9 +190,13 @@ class NativeRunner:
             self._vector(0, "sin", decoder.rotary.sin)
         self._matrix(0, "head", precision, decoder.head_weight, None)
         tokens = decoder.embed_tokens.weight
-        positions = None if decoder.embed_positions is None else decoder.embed_positions.weight.data_ptr()
+        positions = None if decoder.embed_positions is None else decoder.embed_positions.weight
+        self._embeddings = tokens, positions  # read where they are, so they have to stay
         self._library.byollm_tables(
-            self._model, tokens.data_ptr(), positions, int(tokens.dtype == torch.bfloat16)
+            self._model,
+            tokens.data_ptr(),
+            None if positions is None else positions.data_ptr(),
+            int(tokens.dtype == torch.bfloat16),
         )
 
     def _linear(self, layer: int, name: str, precision: Precision, *linears: torch.nn.Linear) -> None:

@@ -1,7 +1,7 @@
 """What computes a step: the compiled CPU kernels where they can, torch everywhere else."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,27 +10,37 @@ from byollm.engine.errors import EngineError
 from byollm.engine.kv_cache import KVCache
 from byollm.engine.model_runner import ModelRunner
 from byollm.engine.native_runner import NativeRunner
+from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import Precision, load_library
-from byollm.modeling import Decoder
+from byollm.modeling import Decoder, DecoderConfig
 from byollm.settings.engine import EngineSettings
 
 
 class Cache(Protocol):
-    """Keys and values of all sequences, in blocks."""
+    """Keys and values of texts, in blocks."""
 
     def clear(self, blocks: list[int], start: int = 0) -> None:
         """Zero some blocks, the first from token `start` on, so that non-finite numbers reach nobody."""
 
 
-class Runner(Protocol):
-    """Runs the decoder on the chunks of a step."""
+C = TypeVar("C", bound=Cache)
 
-    decoder: Decoder
 
-    @property
-    def cache(self) -> Cache:
-        """Where it keeps keys and values."""
+class Runner(Protocol[C]):
+    """Runs the decoder on the chunks of a step, and beside the steps on texts that are only read.
+
+    Attributes:
+        config: the shape of the decoder.
+        dtype: the type of its weights, before they were packed.
+        device: where it runs.
+        cache: where it keeps keys and values of all sequences.
+    """
+
+    config: DecoderConfig
+    dtype: torch.dtype
+    device: torch.device
+    cache: C
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order.
@@ -38,8 +48,17 @@ class Runner(Protocol):
         They may be overwritten by the next run.
         """
 
+    def new_cache(self, num_blocks: int) -> C:
+        """Return a cache beside the runner's own, for texts that are only read."""
 
-def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> Runner:
+    def read_hidden(self, pieces: Sequence[Piece], cache: C) -> Tensor:
+        """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
+
+    def read_logits(self, pieces: Sequence[Piece], cache: C) -> Tensor:
+        """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
+
+
+def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> Runner[Any]:
     """Return the fastest runner that the settings and the machine allow.
 
     Raises:

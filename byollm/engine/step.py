@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     ahead: Tensor | None = None
 
 
-def compute(runner: Runner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> list[Run]:
+def compute(runner: Runner[Any], scheduler: Scheduler, chunks: Sequence[Chunk]) -> list[Run]:
     """Compute chunks, and choose the token after each that reaches its sequence's last known one.
 
     When a batch fails, its chunks are run one by one, so that only the guilty fail, and without drafts, which
@@ -79,7 +79,7 @@ def compute(runner: Runner, scheduler: Scheduler, chunks: Sequence[Chunk]) -> li
         return [run for chunk in alone for run in compute(runner, scheduler, [chunk])]
 
 
-def _without_draft(runner: Runner, scheduler: Scheduler, chunk: Chunk) -> Chunk:
+def _without_draft(runner: Runner[Any], scheduler: Scheduler, chunk: Chunk) -> Chunk:
     if not chunk.draft:
         return chunk
     wipe(runner, chunk.request)
@@ -87,7 +87,7 @@ def _without_draft(runner: Runner, scheduler: Scheduler, chunk: Chunk) -> Chunk:
     return Chunk(chunk.request, chunk.start, chunk.end - len(chunk.draft))
 
 
-def wipe(runner: Runner, request: Request) -> None:
+def wipe(runner: Runner[Any], request: Request) -> None:
     """Zero what the cache holds after the computed tokens of a sequence."""
     block, start = divmod(request.computed, BLOCK_SIZE)
     runner.cache.clear(request.blocks[block:], start)

@@ -169,11 +169,9 @@ class Worker:
             case Abort():
                 return self._abort(message.request_id)
             case Score():
-                reading: Reading = score(
-                    self._engine.runner.decoder, message.tokens, message.top, self._read_chunk
-                )
+                reading: Reading = score(self._engine.runner, message.tokens, message.top, self._read_chunk)
             case Embed():
-                reading = embed(self._engine.runner.decoder, message.texts, self._read_chunk)
+                reading = embed(self._engine.runner, message.texts, self._read_chunk)
         self._readings.append((message.request_id, reading))
         return None
 
@@ -266,12 +264,12 @@ def serve(
         stall_seconds: after so long without a sign of life the engine is taken for dead.
         gone: called, in another thread, when the other side has gone.
     """
-    weight = engine.runner.decoder.head_weight
+    runner = engine.runner
     info = EngineInfo(
         limits=engine.limits,
-        config=engine.runner.decoder.config,
-        dtype=str(weight.dtype).removeprefix("torch."),
-        device=str(weight.device),
+        config=runner.config,
+        dtype=str(runner.dtype).removeprefix("torch."),
+        device=str(runner.device),
     )
     worker = Worker(engine, link, read_chunk, min(IDLE_SECONDS, stall_seconds / 4))
     threading.Thread(target=worker.listen, args=(file, gone), name="byollm-listen", daemon=True).start()

@@ -63,21 +63,20 @@ async def load_model(directory: Path, settings: EngineSettings, embedding_model:
     from byollm.server.sentences import SentenceModel
 
     defaults = load_defaults(directory)
-    sentences = None
-    if embedding_model is not None:
-        sentences = await asyncio.to_thread(SentenceModel.load, embedding_model)
     engine = AsyncEngine(EngineProcess(directory, settings), settings.stall_seconds)
-    tokenizing = asyncio.create_task(asyncio.to_thread(_load_tokenizer, directory))
+
+    def load_rest() -> tuple[Tokenizer, SentenceModel | None]:
+        from byollm.modeling import Tokenizer  # slow to import, and the socket is to listen before
+
+        sentences = None if embedding_model is None else SentenceModel.load(embedding_model)
+        return Tokenizer.load(directory), sentences
+
+    rest = asyncio.create_task(asyncio.to_thread(load_rest))
     try:
         await engine.start()  # its complaint comes first: it looks at the whole directory
-        return Model(engine, await tokenizing, defaults, sentences)
+        tokenizer, sentences = await rest
+        return Model(engine, tokenizer, defaults, sentences)
     except BaseException:
-        tokenizing.cancel()
+        rest.cancel()
         await engine.stop(timeout=0)
         raise
-
-
-def _load_tokenizer(directory: Path) -> Tokenizer:
-    from byollm.modeling import Tokenizer  # slow to import, and the socket is to listen before
-
-    return Tokenizer.load(directory)

@@ -206,7 +206,7 @@ class Process(uvicorn.Server):
             await asyncio.sleep(WATCH_S)
         if self._service.failure is None:
             log.critical("the engine died or is wedged; the process ends, to be replaced. Where it stands:")
-            self._service.dump_engine()
+            await self._service.give_up_engine()
             self.failure = ServerError("the engine died or is wedged: its log above has the details")
             end_process_after(LAST_WORDS_S + LEAVE_S)
             self._service.interrupt()

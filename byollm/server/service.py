@@ -66,10 +66,10 @@ class Service:
         finally:
             self._settled.set()
 
-    def dump_engine(self) -> None:
-        """Have the engine write where it stands to standard error."""
+    async def give_up_engine(self) -> None:
+        """End an engine that no longer moves; before, it writes where it stands to standard error."""
         if self._model is not None:
-            self._model.engine.dump()
+            await self._model.engine.give_up()
 
     async def settled(self) -> None:
         """Wait until the model is loaded, or has failed to load: see `failure`."""

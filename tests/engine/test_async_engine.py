@@ -446,8 +446,17 @@ def test_texts_are_read_while_answers_grow(make_engine: MakeEngine, decoder: Dec
             await asyncio.sleep(0)
             reading.cancel()
             assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
-            with pytest.raises(EngineError, match="IndexError"):
+            with pytest.raises(AdmissionError, match="9999"):
                 await engine.embed([[9999]])
+
+            def broken(*_: object) -> Tensor:
+                raise MemoryError
+
+            beside = engine._peer
+            assert isinstance(beside, Beside)
+            beside.engine.runner.read_hidden = broken  # type: ignore[method-assign]
+            with pytest.raises(EngineError, match="MemoryError"):
+                await engine.embed([PROMPT])
             assert engine.healthy
 
     asyncio.run(main())

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from byollm.engine import Engine, EngineError, SamplingParams, runner
 from byollm.engine.model_runner import ModelRunner
-from byollm.engine.native_runner import NativeRunner, Span
+from byollm.engine.native_runner import NativeRunner
+from byollm.engine.pieces import Piece
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
 from byollm.engine.scheduler import Chunk
@@ -180,13 +181,13 @@ def test_texts_are_read_in_pages_of_their_own() -> None:
 
     cache = subject.new_cache(20)
     blocks = iter(range(20))
-    spans = [Span(text, 0, [next(blocks) for _ in range(-(-len(text) // 16))]) for text in texts]
+    spans = [Piece(text, 0, [next(blocks) for _ in range(-(-len(text) // 16))]) for text in texts]
     logits = subject.read_logits(spans, cache).split([len(text) for text in texts])
     for text, found in zip(texts, logits, strict=True):
         wanted = reference(decoder, text)
         bound = 1e-5 * float(wanted.abs().max())
         torch.testing.assert_close(found, wanted, rtol=0, atol=bound)
-        pieces = [Span(text[start : start + 16], start, range(6)) for start in range(0, len(text), 16)]
+        pieces = [Piece(text[start : start + 16], start, range(6)) for start in range(0, len(text), 16)]
         hidden = torch.cat([subject.read_hidden([piece], cache) for piece in pieces])
         torch.testing.assert_close(
             decoder.logits(hidden), found, rtol=0, atol=1e-5 * float(wanted.abs().max())

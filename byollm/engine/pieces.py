@@ -1,0 +1,23 @@
+"""What a forward pass computes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Piece(NamedTuple):
+    """Consecutive tokens of one text.
+
+    Attributes:
+        tokens: at least one.
+        start: position of the first in the text.
+        blocks: cache blocks of the whole text so far, in order.
+    """
+
+    tokens: Sequence[int]
+    start: int
+    blocks: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        """Position after the last token."""
+        return self.start + len(self.tokens)
