@@ -192,12 +192,20 @@ class AsyncEngine:
         params: SamplingParams,
         request_id: str | None = None,
         salt: str = "",
-        whole: bool = False,
+        interval: float = 0.0,
     ) -> OutputStream:
-        """Queue a call at once and return the stream of its increments; if `whole`, one for each sequence.
+        """Queue a call at once and return the stream of its increments.
 
         Calls share the cache of common beginnings only where their `salt` is equal. A grammar that cannot be
         compiled ends the stream with an error that blames "grammar".
+
+        Args:
+            prompt_token_ids: what to continue.
+            params: how.
+            request_id: names the call; made up if not given.
+            salt: see above.
+            interval: least seconds between two increments of a sequence, after the first; infinite: each
+                sequence comes whole.
 
         Raises:
             AdmissionError: the call can never be served, or the queue is full (QueueFullError).
@@ -216,7 +224,7 @@ class AsyncEngine:
         self._streams[request_id] = stream
         self._open[request_id] = params.n
         self._open_total += params.n
-        self._send(Add(request_id, list(prompt_token_ids), params, salt, whole))
+        self._send(Add(request_id, list(prompt_token_ids), params, salt, interval))
         return stream
 
     async def score(self, tokens: Sequence[int], top: int) -> list[TokenLogprobs]:

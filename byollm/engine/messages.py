@@ -26,13 +26,16 @@ class Load(NamedTuple):
 
 
 class Add(NamedTuple):
-    """Queue the sequences of one call; their increments come in `Progress`, or each `whole` at its end."""
+    """Queue the sequences of one call; their increments come in `Progress`.
+
+    After the first of a sequence, `interval` seconds pass between two; what comes meanwhile is merged.
+    """
 
     request_id: str
     prompt: list[int]
     params: SamplingParams
     salt: str
-    whole: bool
+    interval: float
 
 
 class Abort(NamedTuple):

@@ -39,7 +39,7 @@ class Output:
         stop_reason: the stop string or stop token id that ended it; None for end-of-text and other reasons.
         error: what went wrong, with finish_reason "error".
         blames: the sampling parameter that is at fault for the error; None for a fault of the engine.
-        seconds: from the first to the last of its tokens, where it was held back until the sequence ended.
+        seconds: from the first to the last of its tokens, where it was held back.
     """
 
     request_id: str

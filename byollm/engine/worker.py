@@ -2,12 +2,14 @@
 
 import gc
 import logging
+import math
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -40,10 +42,28 @@ from byollm.settings import ByollmError
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives
-LEAVE_SECONDS = 5.0  # for the step under way, when the other side is gone
+WATCH_SECONDS = 1.0  # how often the watchdog is told that all is well
+PATIENCE_SECONDS = 5.0  # beyond the time after which the other side ends a wedged engine
 
 Reading = Generator[None, None, Any]
 """Reads a text, a piece at a time; returns what came of it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """What of a sequence has not been sent.
+
+    Attributes:
+        interval: least seconds between two increments.
+        due: when the next may be sent.
+        output: increments of the sequence, merged, if there are any.
+        since: when the first of them came.
+    """
+
+    interval: float
+    due: float
+    output: Output | None = None
+    since: float = 0.0
 
 
 class Worker:
@@ -68,17 +88,24 @@ class Worker:
         self._commands: SimpleQueue[Callable[[], list[Output] | None]] = SimpleQueue()
         self._preparing: dict[str, Add] = {}  # calls whose grammar is being compiled
         self._readings: deque[tuple[str, Reading]] = deque()
-        # What is held back, and since when, of sequences that are wanted whole.
-        self._whole: dict[tuple[str, int], tuple[Output, float] | None] = {}
+        self._held: dict[tuple[str, int], _Held] = {}  # by sequence
         self._stopping = False
 
-    def run(self) -> None:
+    def run(self, patience: float | None) -> None:
         """Work until told to stop.
+
+        Args:
+            patience: seconds without a turn of the loop after which the process is ended, whatever holds it;
+                None: never.
 
         Raises:
             OSError: nobody listens any more.
         """
+        watched = 0.0
         while not self._stopping:
+            if patience is not None and (now := time.monotonic()) > watched + WATCH_SECONDS:
+                end_process_after(patience)
+                watched = now
             self._turn()
         aborted = [output for call_id in list(self._preparing) for output in self._abort(call_id)]
         aborted += self._engine.abort_all()
@@ -114,24 +141,26 @@ class Worker:
             return outputs
 
     def _hold_back(self, outputs: list[Output]) -> list[Output]:
-        """Keep the increments of answers that are wanted whole; return those that may go."""
-        if not self._whole:
+        """Keep increments that are not due yet; return those that may go."""
+        if not self._held:
             return outputs
         now = time.monotonic()
         ready = []
         for output in outputs:
             sequence = (output.request_id, output.index)
-            if sequence not in self._whole:
+            if (held := self._held.get(sequence)) is None:
                 ready.append(output)
                 continue
-            whole, since = self._whole[sequence] or (output, now)
-            if whole is not output:
-                whole.merge(output)
-            self._whole[sequence] = (whole, since)
-            if whole.finish_reason is not None:
-                del self._whole[sequence]
-                whole.seconds = now - since
-                ready.append(whole)
+            if held.output is None:
+                held.output, held.since = output, now
+            else:
+                held.output.merge(output)
+            if now >= held.due or output.finish_reason is not None:
+                held.output.seconds = now - held.since
+                ready.append(held.output)
+                held.output, held.due = None, now + held.interval
+                if output.finish_reason is not None:
+                    del self._held[sequence]
         return ready
 
     def _read(self, request_id: str, reading: Reading) -> None:
@@ -149,18 +178,12 @@ class Worker:
     def _send(self, message: object) -> None:
         self._link.sendall(pack(message))
 
-    def listen(self, file: File, gone: Callable[[], None]) -> None:
-        """Queue what comes over the socket; in a thread of its own, so that an end is noticed at once.
-
-        Args:
-            file: what comes over the socket.
-            gone: called when the other side has gone.
-        """
+    def listen(self, file: File) -> None:
+        """Queue what comes over the socket until the other side is gone; in a thread of its own."""
         with suppress(EOFError, OSError):
             while not isinstance(message := receive(file), Stop):
                 self._commands.put(partial(self._obey, message))
         self._commands.put(self._stop)
-        gone()
 
     def _obey(self, message: Add | Abort | Score | Embed) -> list[Output] | None:
         match message:
@@ -180,8 +203,10 @@ class Worker:
 
     def _add(self, call: Add) -> list[Output] | None:
         self._preparing[call.request_id] = call
-        if call.whole:
-            self._whole.update(((call.request_id, index), None) for index in range(call.params.n))
+        if call.interval:
+            due = math.inf if call.interval == math.inf else 0.0
+            for index in range(call.params.n):
+                self._held[call.request_id, index] = _Held(call.interval, due)
         if self._engine.is_prepared(call.params):
             return self._prepare(call)()
         # One that takes long must not hold up others: a thread each.
@@ -242,8 +267,9 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
     # What is there now stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
-    gone = partial(end_process_after, LEAVE_SECONDS)
-    serve(engine, link, file, load.settings.max_batch_tokens, load.settings.stall_seconds, gone)
+    stall_seconds = load.settings.stall_seconds
+    patience = stall_seconds + PATIENCE_SECONDS
+    serve(engine, link, file, load.settings.max_batch_tokens, stall_seconds, patience)
 
 
 def serve(
@@ -252,7 +278,7 @@ def serve(
     file: File,
     read_chunk: int,
     stall_seconds: float,
-    gone: Callable[[], None] = lambda: None,
+    patience: float | None = None,
 ) -> None:
     """Say what the engine is, and work until told to stop, or until nobody listens any more.
 
@@ -262,7 +288,7 @@ def serve(
         file: reads from it.
         read_chunk: most tokens of a text to read at once between two steps.
         stall_seconds: after so long without a sign of life the engine is taken for dead.
-        gone: called, in another thread, when the other side has gone.
+        patience: see `Worker.run`.
     """
     runner = engine.runner
     info = EngineInfo(
@@ -272,7 +298,7 @@ def serve(
         device=str(runner.device),
     )
     worker = Worker(engine, link, read_chunk, min(IDLE_SECONDS, stall_seconds / 4))
-    threading.Thread(target=worker.listen, args=(file, gone), name="byollm-listen", daemon=True).start()
+    threading.Thread(target=worker.listen, args=(file,), name="byollm-listen", daemon=True).start()
     with suppress(BrokenPipeError, ConnectionResetError):
         link.sendall(pack(Loaded(info, engine.stats())))
-        worker.run()
+        worker.run(patience)

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import math
 import os
 import signal
 import socket
@@ -199,17 +200,33 @@ def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine,
     async def main() -> None:
         async with running(make_engine(max_running=8)) as engine:
             asked = SamplingParams(max_tokens=20, seed=1, n=2)
-            streams = [engine.generate(PROMPT, asked, whole=whole) for whole in (True, False)]
+            streams = [engine.generate(PROMPT, asked, interval=interval) for interval in (math.inf, 0)]
             whole, pieces = [[output async for output in stream] for stream in streams]
             assert [len(output.token_ids) for output in whole] == [20, 20]
             assert all(output.seconds > 0 for output in whole)
             for index in range(2):
                 tokens = [token for output in pieces if output.index == index for token in output.token_ids]
                 assert [each.token_ids for each in whole if each.index == index] == [tokens]
-            given_up = engine.generate(PROMPT, LONG, whole=True)
+            given_up = engine.generate(PROMPT, LONG, interval=math.inf)
             await asyncio.sleep(0)
             await given_up.aclose()
             await until(lambda: engine.stats().free_blocks == 64)
+
+    asyncio.run(main())
+
+
+def test_increments_within_an_interval_come_together(make_engine: MakeEngine) -> None:
+    async def main() -> None:
+        async with running(make_engine()) as engine:
+            asked = SamplingParams(max_tokens=20, temperature=0)
+            alone = await read(engine.generate(PROMPT, asked))
+            first, *rest = [output async for output in engine.generate(PROMPT, asked, interval=60)]
+            assert len(first.token_ids) < 20  # the first does not wait
+            (last,) = rest  # nor does the end
+            assert first.token_ids + last.token_ids == alone[0].token_ids
+            assert last.finish_reason == "length"
+            several = engine.generate(PROMPT, SamplingParams(max_tokens=20, n=3, seed=1), interval=0.001)
+            assert {len(output.token_ids) for output in (await read(several)).values()} == {20}
 
     asyncio.run(main())
 
