@@ -192,7 +192,7 @@ class AsyncEngine:
         params: SamplingParams,
         request_id: str | None = None,
         salt: str = "",
-        interval: float = 0.0,
+        whole: bool = False,
     ) -> OutputStream:
         """Queue a call at once and return the stream of its increments.
 
@@ -204,8 +204,7 @@ class AsyncEngine:
             params: how.
             request_id: names the call; made up if not given.
             salt: see above.
-            interval: least seconds between two increments of a sequence, after the first; infinite: each
-                sequence comes whole.
+            whole: whether each sequence is to come in one piece, when it has ended.
 
         Raises:
             AdmissionError: the call can never be served, or the queue is full (QueueFullError).
@@ -224,7 +223,7 @@ class AsyncEngine:
         self._streams[request_id] = stream
         self._open[request_id] = params.n
         self._open_total += params.n
-        self._send(Add(request_id, list(prompt_token_ids), params, salt, interval))
+        self._send(Add(request_id, list(prompt_token_ids), params, salt, whole))
         return stream
 
     async def score(self, tokens: Sequence[int], top: int) -> list[TokenLogprobs]:

@@ -26,16 +26,13 @@ class Load(NamedTuple):
 
 
 class Add(NamedTuple):
-    """Queue the sequences of one call; their increments come in `Progress`.
-
-    After the first of a sequence, `interval` seconds pass between two; what comes meanwhile is merged.
-    """
+    """Queue the sequences of one call; their increments come in `Progress`, or each `whole` at its end."""
 
     request_id: str
     prompt: list[int]
     params: SamplingParams
     salt: str
-    interval: float
+    whole: bool
 
 
 class Abort(NamedTuple):

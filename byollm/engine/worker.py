@@ -2,17 +2,15 @@
 
 import gc
 import logging
-import math
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from byollm.engine.engine import Engine
 from byollm.engine.errors import GrammarError
@@ -38,10 +36,12 @@ from byollm.engine.request import Request
 from byollm.engine.step import Failure, failure_of
 from byollm.engine.watchdog import end_process_after
 from byollm.settings import ByollmError
+from byollm.settings.engine import EngineSettings
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives
+IDLE_SECONDS = 1.0  # how often an idle engine shows that it lives,
+TELL_SECONDS = 0.02  # and one that has nothing to hand out
 WATCH_SECONDS = 1.0  # how often the watchdog is told that all is well
 PATIENCE_SECONDS = 5.0  # beyond the time after which the other side ends a wedged engine
 
@@ -49,46 +49,38 @@ Reading = Generator[None, None, Any]
 """Reads a text, a piece at a time; returns what came of it."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """What of a sequence has not been sent.
+class _Held(NamedTuple):
+    """Increments of a sequence, merged, and when the first of them came."""
 
-    Attributes:
-        interval: least seconds between two increments.
-        due: when the next may be sent.
-        output: increments of the sequence, merged, if there are any.
-        since: when the first of them came.
-    """
-
-    interval: float
-    due: float
-    output: Output | None = None
-    since: float = 0.0
+    output: Output
+    since: float
 
 
 class Worker:
     """Steps an engine while there is work, and speaks to the other end of a socket between the steps.
 
-    Every turn of its loop ends with one `Progress`, so silence means that a step does not end.
+    Every turn of its loop ends with one `Progress`, unless there is nothing to hand out and one was just sent:
+    so silence means that a step does not end.
 
     Args:
         engine: nobody else may step it.
         link: a connected stream socket, to send to.
-        read_chunk: most tokens of a text to read at once between two steps.
-        idle_seconds: how often to send something when there is nothing to do.
+        settings: the engine's.
     """
 
-    def __init__(
-        self, engine: Engine, link: socket.socket, read_chunk: int, idle_seconds: float = IDLE_SECONDS
-    ) -> None:
+    def __init__(self, engine: Engine, link: socket.socket, settings: EngineSettings) -> None:
         self._engine = engine
         self._link = link
-        self._read_chunk = read_chunk
-        self._idle_seconds = idle_seconds
+        self._read_chunk = settings.max_batch_tokens
+        self._interval_seconds = settings.stream_interval_s
+        self._idle_seconds = min(IDLE_SECONDS, settings.stall_seconds / 4)
         self._commands: SimpleQueue[Callable[[], list[Output] | None]] = SimpleQueue()
         self._preparing: dict[str, Add] = {}  # calls whose grammar is being compiled
         self._readings: deque[tuple[str, Reading]] = deque()
-        self._held: dict[tuple[str, int], _Held] = {}  # by sequence
+        self._held: dict[tuple[str, int], _Held] = {}  # by call and index
+        self._whole: set[tuple[str, int]] = set()  # sequences whose increments are held back to the end
+        self._due = 0.0  # when the others' go next
+        self._told = 0.0  # when the last Progress was sent
         self._stopping = False
 
     def run(self, patience: float | None) -> None:
@@ -117,7 +109,11 @@ class Worker:
             self._read(*self._readings.popleft())
         if self._engine.has_unfinished():
             outputs += self._step()
-        self._send(Progress(self._hold_back(outputs), self._engine.stats()))
+        ready = self._hold_back(outputs)
+        now = time.monotonic()
+        if ready or now > self._told + TELL_SECONDS:  # a message costs as much as a token
+            self._send(Progress(ready, self._engine.stats()))
+            self._told = now
 
     def _take_commands(self) -> list[Output]:
         """Do what was asked for since the last step; wait for something if there is nothing else to do."""
@@ -141,27 +137,35 @@ class Worker:
             return outputs
 
     def _hold_back(self, outputs: list[Output]) -> list[Output]:
-        """Keep increments that are not due yet; return those that may go."""
-        if not self._held:
-            return outputs
+        """Keep increments that are not due yet; return those that may go.
+
+        The first and the last of a sequence go at once, the others together with those of other sequences:
+        who hands them on is woken once for all, and leaves the processor to the steps meanwhile.
+        """
         now = time.monotonic()
         ready = []
         for output in outputs:
             sequence = (output.request_id, output.index)
             if (held := self._held.get(sequence)) is None:
-                ready.append(output)
-                continue
-            if held.output is None:
-                held.output, held.since = output, now
+                self._held[sequence] = held = _Held(output, now)
             else:
                 held.output.merge(output)
-            if now >= held.due or output.finish_reason is not None:
-                held.output.seconds = now - held.since
-                ready.append(held.output)
-                held.output, held.due = None, now + held.interval
-                if output.finish_reason is not None:
-                    del self._held[sequence]
+            ended = output.finish_reason is not None
+            first = output.completion_tokens == len(output.token_ids)
+            if ended or (first and sequence not in self._whole):
+                ready.append(self._release(sequence, now))
+            if ended:
+                self._whole.discard(sequence)
+        if now >= self._due:
+            self._due = now + self._interval_seconds
+            waiting = [sequence for sequence in self._held if sequence not in self._whole]
+            ready += [self._release(sequence, now) for sequence in waiting]
         return ready
+
+    def _release(self, sequence: tuple[str, int], now: float) -> Output:
+        output, since = self._held.pop(sequence)
+        output.seconds = now - since
+        return output
 
     def _read(self, request_id: str, reading: Reading) -> None:
         """Read one more piece of a text."""
@@ -203,10 +207,8 @@ class Worker:
 
     def _add(self, call: Add) -> list[Output] | None:
         self._preparing[call.request_id] = call
-        if call.interval:
-            due = math.inf if call.interval == math.inf else 0.0
-            for index in range(call.params.n):
-                self._held[call.request_id, index] = _Held(call.interval, due)
+        if call.whole:
+            self._whole.update((call.request_id, index) for index in range(call.params.n))
         if self._engine.is_prepared(call.params):
             return self._prepare(call)()
         # One that takes long must not hold up others: a thread each.
@@ -267,17 +269,14 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
     # What is there now stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
-    stall_seconds = load.settings.stall_seconds
-    patience = stall_seconds + PATIENCE_SECONDS
-    serve(engine, link, file, load.settings.max_batch_tokens, stall_seconds, patience)
+    serve(engine, link, file, load.settings, load.settings.stall_seconds + PATIENCE_SECONDS)
 
 
 def serve(
     engine: Engine,
     link: socket.socket,
     file: File,
-    read_chunk: int,
-    stall_seconds: float,
+    settings: EngineSettings,
     patience: float | None = None,
 ) -> None:
     """Say what the engine is, and work until told to stop, or until nobody listens any more.
@@ -286,8 +285,7 @@ def serve(
         engine: nobody else may step it.
         link: a connected stream socket.
         file: reads from it.
-        read_chunk: most tokens of a text to read at once between two steps.
-        stall_seconds: after so long without a sign of life the engine is taken for dead.
+        settings: the engine's.
         patience: see `Worker.run`.
     """
     runner = engine.runner
@@ -297,7 +295,7 @@ def serve(
         dtype=str(runner.dtype).removeprefix("torch."),
         device=str(runner.device),
     )
-    worker = Worker(engine, link, read_chunk, min(IDLE_SECONDS, stall_seconds / 4))
+    worker = Worker(engine, link, settings)
     threading.Thread(target=worker.listen, args=(file,), name="byollm-listen", daemon=True).start()
     with suppress(BrokenPipeError, ConnectionResetError):
         link.sendall(pack(Loaded(info, engine.stats())))

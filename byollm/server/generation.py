@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -169,9 +168,8 @@ class Generation(EngineResponse):
                         metrics.finished(output.finish_reason)
                     await take(choice, output)
 
-        interval = self._service.settings.stream_interval_s if self._stream else math.inf
         prompts = job.prompts if job.answers else []
-        streams = [model.engine.generate(prompt, job.params, interval=interval) for prompt in prompts]
+        streams = [model.engine.generate(prompt, job.params, whole=not self._stream) for prompt in prompts]
         if not job.answers:
             for choice in range(job.choices):
                 read = len(job.prompts[choice // job.params.n])

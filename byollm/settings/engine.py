@@ -61,6 +61,10 @@ class EngineSettings(Section):
     speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
     """How many last tokens must have occurred before for what followed them to be a guess."""
 
+    stream_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """How long tokens of streamed answers are collected, after the first of an answer: nobody reads faster,
+    and to hand on one costs as much as to compute it with a small model. 0 hands on each at once."""
+
     stall_seconds: Annotated[float, Field(gt=0)] = 8.0
     """A single step that takes longer than this makes the engine count as wedged, hence unhealthy."""
 

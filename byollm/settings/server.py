@@ -33,9 +33,6 @@ class ServerSettings(Section):
     """How long a plain call may take, from its first byte to its answer; SageMaker waits 60 s."""
     stream_timeout_s: Annotated[float, Field(gt=0)] = 480.0
     """How long a streamed answer may take; SageMaker streams for at most 8 minutes."""
-    stream_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Least time between two events of a streamed answer, after the first; tokens that come meanwhile go
-    together. Nobody reads faster, and an event costs as much as a small model's token; 0 sends each token."""
     keep_alive_s: Annotated[float, Field(gt=0)] = 10.0
     """A stream that has sent nothing for this long sends a comment, so that no proxy takes it for dead."""
     drain_s: Annotated[float, Field(ge=0, le=20)] = 20.0

@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import math
 import os
 import signal
 import socket
@@ -62,16 +61,19 @@ class Gated(Decoder):
 class Beside:
     """An engine in a thread of this process, so that a test can reach into it."""
 
-    def __init__(self, engine: Engine, stall_seconds: float = 60) -> None:
+    def __init__(self, engine: Engine, stall_seconds: float = 60, interval: float = 0) -> None:
         self.link, self._theirs = socket.socketpair()
         self.engine = engine
-        self.thread = threading.Thread(target=self._work, args=(stall_seconds,), daemon=True)
+        self.settings = EngineSettings(
+            max_running=8, max_batch_tokens=16, stall_seconds=stall_seconds, stream_interval_s=interval
+        )
+        self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
-    def _work(self, stall_seconds: float) -> None:
+    def _work(self) -> None:
         with self._theirs, self._theirs.makefile("rb") as file, suppress(LookupError, SystemExit):
             try:
-                serve(self.engine, self._theirs, file, 16, stall_seconds)
+                serve(self.engine, self._theirs, file, self.settings)
             finally:
                 self._theirs.shutdown(socket.SHUT_RDWR)
 
@@ -84,8 +86,10 @@ class Beside:
 
 
 @asynccontextmanager
-async def running(engine: Engine, stall_seconds: float = 60) -> AsyncIterator[AsyncEngine]:
-    subject = AsyncEngine(Beside(engine, stall_seconds), stall_seconds)
+async def running(
+    engine: Engine, stall_seconds: float = 60, interval: float = 0
+) -> AsyncIterator[AsyncEngine]:
+    subject = AsyncEngine(Beside(engine, stall_seconds, interval), stall_seconds)
     await subject.start()
     try:
         yield subject
@@ -200,14 +204,14 @@ def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine,
     async def main() -> None:
         async with running(make_engine(max_running=8)) as engine:
             asked = SamplingParams(max_tokens=20, seed=1, n=2)
-            streams = [engine.generate(PROMPT, asked, interval=interval) for interval in (math.inf, 0)]
+            streams = [engine.generate(PROMPT, asked, whole=whole) for whole in (True, False)]
             whole, pieces = [[output async for output in stream] for stream in streams]
             assert [len(output.token_ids) for output in whole] == [20, 20]
             assert all(output.seconds > 0 for output in whole)
             for index in range(2):
                 tokens = [token for output in pieces if output.index == index for token in output.token_ids]
                 assert [each.token_ids for each in whole if each.index == index] == [tokens]
-            given_up = engine.generate(PROMPT, LONG, interval=math.inf)
+            given_up = engine.generate(PROMPT, LONG, whole=True)
             await asyncio.sleep(0)
             await given_up.aclose()
             await until(lambda: engine.stats().free_blocks == 64)
@@ -217,16 +221,15 @@ def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine,
 
 def test_increments_within_an_interval_come_together(make_engine: MakeEngine) -> None:
     async def main() -> None:
-        async with running(make_engine()) as engine:
+        async with running(make_engine(), interval=0.5) as engine:
             asked = SamplingParams(max_tokens=20, temperature=0)
-            alone = await read(engine.generate(PROMPT, asked))
-            first, *rest = [output async for output in engine.generate(PROMPT, asked, interval=60)]
-            assert len(first.token_ids) < 20  # the first does not wait
-            (last,) = rest  # nor does the end
-            assert first.token_ids + last.token_ids == alone[0].token_ids
-            assert last.finish_reason == "length"
-            several = engine.generate(PROMPT, SamplingParams(max_tokens=20, n=3, seed=1), interval=0.001)
-            assert {len(output.token_ids) for output in (await read(several)).values()} == {20}
+            await read(engine.generate(PROMPT, asked))  # from here on, half a second without an event
+            first, *rest = [output async for output in engine.generate(PROMPT, asked)]
+            assert len(first.token_ids) == 1  # it does not wait
+            assert len(rest) < 5
+            assert sum(len(output.token_ids) for output in rest) == 19
+            several = await read(engine.generate(PROMPT, SamplingParams(max_tokens=200, n=3, seed=1)))
+            assert {len(output.token_ids) for output in several.values()} == {200}
 
     asyncio.run(main())
 
