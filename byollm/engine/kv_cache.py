@@ -1,5 +1,7 @@
 """The tensors behind the blocks: keys and values of every layer."""
 
+import math
+import mmap
 import os
 from pathlib import Path
 
@@ -17,6 +19,15 @@ SHARE_OF_FREE_MEMORY = {
 }  # what a cache takes of the memory free at load, unless told
 
 
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Return zeros that on a CPU take memory only as they are written."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
+
+
 class LayerCache:
     """Keys and values of one layer, in blocks: (blocks, kv_heads, BLOCK_SIZE, head_dim).
 
@@ -28,8 +39,7 @@ class LayerCache:
         self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | str
     ) -> None:
         # Zeros, not empty: masked slots are multiplied by zero, which only finite numbers survive.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = zeros(shape, dtype, device), zeros(shape, dtype, device)
         self._rows = [x.view(-1, shape[3]) for x in (self.keys, self.values)]
         self._pages = [x.view(-1, shape[2] * shape[3]) for x in (self.keys, self.values)]
 

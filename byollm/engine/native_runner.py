@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from byollm.engine.kv_cache import BLOCK_SIZE
+from byollm.engine.kv_cache import BLOCK_SIZE, zeros
 from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import Batch, KernelError, Precision, Shape
@@ -40,10 +40,7 @@ class NativeCache:
         keys = (num_blocks, config.kv_heads, config.head_dim, BLOCK_SIZE)
         values = (num_blocks, config.kv_heads, BLOCK_SIZE, padded)
         # Zeros, not empty: unwritten slots are multiplied by zero, which only finite numbers survive.
-        self.layers = [
-            LayerPages(torch.zeros(keys, dtype=dtype), torch.zeros(values, dtype=dtype))
-            for _ in range(config.layers)
-        ]
+        self.layers = [LayerPages(zeros(keys, dtype), zeros(values, dtype)) for _ in range(config.layers)]
         self.device = torch.device("cpu")
         # As the kernels are given them: addresses of addresses.
         pointers = ctypes.c_void_p * config.layers

@@ -59,7 +59,7 @@ class _Held(NamedTuple):
 class Worker:
     """Steps an engine while there is work, and speaks to the other end of a socket between the steps.
 
-    Every turn of its loop ends with one `Progress`, unless there is nothing to hand out and one was just sent:
+    Every turn of its loop ends with a `Progress`, unless there is nothing to hand out and one was just sent:
     so silence means that a step does not end.
 
     Args:

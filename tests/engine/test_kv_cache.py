@@ -1,9 +1,19 @@
+import mmap
+from pathlib import Path
+
 import pytest
 import torch
 
 from byollm.engine.device import choose_device, choose_dtype
 from byollm.engine.errors import EngineError
-from byollm.engine.kv_cache import BLOCK_SIZE, KVCache, bytes_per_block, choose_num_blocks, free_memory
+from byollm.engine.kv_cache import (
+    BLOCK_SIZE,
+    KVCache,
+    bytes_per_block,
+    choose_num_blocks,
+    free_memory,
+    zeros,
+)
 from byollm.modeling import DecoderConfig
 from byollm.settings.engine import EngineSettings
 
@@ -77,3 +87,15 @@ def test_absent_gpu_is_named() -> None:
     assert choose_device(EngineSettings()) == CPU
     with pytest.raises(EngineError, match="torch finds no CUDA device"):
         choose_device(EngineSettings(device="cuda"))
+
+
+def test_a_cache_takes_memory_as_it_is_written() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    before = resident()
+    found = zeros((2**20, 64), torch.float32)  # 256 MiB
+    assert not found[12345].any()
+    found[:1024] = 1
+    assert (resident() - before) < 2**25
+    assert found[:2048].sum() == 1024 * 64
