@@ -4,7 +4,7 @@
 
 Short requests over kept connections, closed loop: most plain, of prompts that differ; some streamed, some
 wrong, some given up half-way. Prints the memory of the server and of its engine as it goes; the last line is
-one JSON object, with what they grew by after the first tenth, by when every cache is full.
+one JSON object, with what they grew by after the first twentieth, by when every cache is full.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import typer
 from rich.progress import Progress
 
 MODEL = Path(__file__).parents[1] / "models" / "byollm-tiny"
-NOTES = 10
+NOTES = 20
 
 
 def main(
@@ -82,7 +82,7 @@ async def _soak(port: int, pid: int, model: str, requests: int, connections: int
 def _request(generator: random.Random, model: str) -> tuple[str, bytes]:
     kind = generator.choices(["plain", "streamed", "wrong", "given up"], [85, 9, 5, 1])[0]
     tokens = 200 if kind == "given up" else generator.randint(1, 3)
-    prompt = [generator.randrange(3, 8000) for _ in range(generator.randint(1, 40))]
+    prompt = [generator.randrange(3, 8000) for _ in range(generator.randint(1, 8))]
     body: dict[str, object] = {"model": model, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
     if kind in ("streamed", "given up"):
         body["stream"] = True
