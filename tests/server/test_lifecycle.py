@@ -30,6 +30,7 @@ LONG: dict[str, Any] = {
     "extra_body": {"ignore_eos": True},
 }
 BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 600, "ignore_eos": True}
+LONGER = {"max_tokens": 4000, "n": 4}
 
 
 def error_code(response: httpx.Response) -> str:
@@ -54,16 +55,16 @@ def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
 
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_directory: Path, tmp_path: Path) -> None:
     with serving(model_directory, tmp_path / "log") as server, server.client() as client:
-        stream = client.completions.create(stream=True, **LONG)
+        stream = client.completions.create(stream=True, **LONG | LONGER)
         first = next(stream)
         plain: list[int] = []
         thread = threading.Thread(
             target=lambda: plain.append(
-                httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).status_code
+                httpx.post(f"{server.url}/v1/completions", json=BODY | LONGER, timeout=60).status_code
             )
         )
         thread.start()
-        wait_for(lambda: server.metric("num_requests_running") == 2)
+        wait_for(lambda: server.metric("num_requests_running") == 8)
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{server.url}/ping").status_code == 503)
         refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
