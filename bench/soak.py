@@ -26,7 +26,7 @@ NOTES = 20
 
 def main(
     requests: Annotated[int, typer.Option(help="How many in all.")] = 1_000_000,
-    connections: Annotated[int, typer.Option(help="How many at a time.")] = 32,
+    connections: Annotated[int, typer.Option(help="How many at a time.")] = 128,
     model: Annotated[Path, typer.Option(help="What to serve.")] = MODEL,
 ) -> None:
     """Send many short requests and watch the memory."""
