@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from byollm.engine.messages import Load, pack, receive
+from byollm.engine.messages import Load, Refused, pack, receive
 from byollm.settings.engine import EngineSettings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -58,7 +58,18 @@ def main() -> None:
     file = link.makefile("rb")
     load: Load = receive(file)
     if load.settings.cores is not None:
-        os.sched_setaffinity(0, load.settings.cores)
+        try:
+            os.sched_setaffinity(0, load.settings.cores)
+        except (OSError, AttributeError):
+            link.sendall(pack(Refused(_no_such_cores(load.settings.cores))))
+            return
     from byollm.engine.worker import load_and_serve  # brings torch, which sees only the cores just set
 
     load_and_serve(link, file, load)
+
+
+def _no_such_cores(cores: frozenset[int]) -> str:
+    if not hasattr(os, "sched_getaffinity"):
+        return "engine.cores: this system does not let a process choose its cores; leave it out"
+    allowed = sorted(os.sched_getaffinity(0))
+    return f"engine.cores: {sorted(cores)} has none of the cores that this process may use, {allowed}"

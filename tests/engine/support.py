@@ -1,13 +1,22 @@
 """Small parts that several test files use."""
 
+import asyncio
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from byollm.engine import Engine, Output
+import pytest
+
+from byollm.engine import Engine, Output, OutputStream
 from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.speculation import Drafter
 from byollm.engine.text_stream import TextStream
+from byollm.kernels.cpu import load_library
+
+needs_kernels = pytest.mark.skipif(
+    load_library() is None and "CI" not in os.environ, reason="no C++ compiler, AVX2 or AVX-512 here"
+)
 
 
 def make_request(
@@ -68,3 +77,20 @@ class Oracle(Drafter):
                     draft = sequence[known : known + min(room, self._random.randint(0, 8))]
                     drafts[request] = [t if self._random.random() > self._wrong else 3 for t in draft]
         return drafts
+
+
+async def read(stream: OutputStream) -> dict[int, Output]:
+    """Read a stream to its end; returns the increments of each sequence merged into one."""
+    merged: dict[tuple[str, int], Output] = {}
+    async for output in stream:
+        collect(merged, [output])
+    return {index: output for (_, index), output in merged.items()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, as the event loop goes on, for something to come to pass."""
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to pass in 30 s")

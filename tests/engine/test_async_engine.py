@@ -1,12 +1,9 @@
 import asyncio
 import gc
-import os
-import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +16,14 @@ from byollm.engine import (
     EngineClosedError,
     EngineError,
     Output,
-    OutputStream,
     QueueFullError,
     SamplingParams,
 )
-from byollm.engine.engine_process import EngineProcess
-from byollm.engine.grammar import Grammar
 from byollm.engine.messages import Progress
 from byollm.engine.worker import serve
-from byollm.modeling import Decoder, Tokenizer, save_decoder
+from byollm.modeling import Decoder
 from byollm.settings.engine import EngineSettings
-from tests.engine.support import collect, run
+from tests.engine.support import read, run, until
 
 MakeEngine = Callable[..., Engine]
 PROMPT = [5, 9, 40, 7]
@@ -95,21 +89,6 @@ async def running(
         yield subject
     finally:
         await subject.stop()
-
-
-async def read(stream: OutputStream) -> dict[int, Output]:
-    merged: dict[tuple[str, int], Output] = {}
-    async for output in stream:
-        collect(merged, [output])
-    return {index: output for (_, index), output in merged.items()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to pass in 30 s")
 
 
 def test_answers_are_those_of_the_engine_whatever_runs_beside(make_engine: MakeEngine) -> None:
@@ -478,72 +457,5 @@ def test_texts_are_read_while_answers_grow(make_engine: MakeEngine, decoder: Dec
             with pytest.raises(EngineError, match="MemoryError"):
                 await engine.embed([PROMPT])
             assert engine.healthy
-
-    asyncio.run(main())
-
-
-@pytest.fixture
-def model_directory(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    save_decoder(decoder, tmp_path / "model", tokenizer)
-    return tmp_path / "model"
-
-
-SMALL = EngineSettings(cache_blocks=64, max_running=8, max_batch_tokens=64, threads=1)
-
-
-def test_an_engine_in_a_process_of_its_own_answers_and_a_killed_one_is_noticed(
-    model_directory: Path, make_engine: MakeEngine, tokenizer: Tokenizer
-) -> None:
-    expected = make_engine(tokenizer)
-    expected.add_request("", PROMPT, GREEDY)
-    tokens = run(expected)["", 0].token_ids
-    core = min(os.sched_getaffinity(0))
-
-    async def main() -> None:
-        process = EngineProcess(model_directory, SMALL.model_copy(update={"cores": frozenset({core})}))
-        engine = AsyncEngine(process, 60)
-        await engine.start()
-        assert (await read(engine.generate(PROMPT, GREEDY)))[0].token_ids == tokens
-        assert os.sched_getaffinity(process.pid) == {core}
-        grammar = Grammar("regex", "[0-9]{4}")
-        constrained = await read(engine.generate(PROMPT, SamplingParams(max_tokens=20, grammar=grammar)))
-        assert constrained[0].text.isdigit()
-        assert len(constrained[0].text) == 4
-        wrong = Grammar("regex", "(")
-        refused = await read(engine.generate(PROMPT, SamplingParams(n=2, grammar=wrong)))
-        assert {output.blames for output in refused.values()} == {"grammar"}
-        os.kill(process.pid, signal.SIGTERM)  # as the whole group gets it; the other side decides
-        stream = engine.generate(PROMPT, LONG)
-        await anext(stream)
-        os.kill(process.pid, signal.SIGKILL)
-        assert (await read(stream))[0].finish_reason == "error"
-        await until(lambda: not engine.healthy)
-        await engine.stop()
-
-    asyncio.run(main())
-
-
-def test_a_stopped_process_counts_as_wedged_until_it_goes_on(model_directory: Path) -> None:
-    async def main() -> None:
-        process = EngineProcess(model_directory, SMALL.model_copy(update={"stall_seconds": 0.5}))
-        engine = AsyncEngine(process, 0.5)
-        await engine.start()
-        os.kill(process.pid, signal.SIGSTOP)
-        await until(lambda: not engine.healthy)
-        os.kill(process.pid, signal.SIGCONT)
-        await until(lambda: engine.healthy)
-        await engine.stop()
-
-    asyncio.run(main())
-
-
-def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_directory: Path) -> None:
-    (model_directory / "model.safetensors").unlink()
-
-    async def main() -> None:
-        engine = AsyncEngine(EngineProcess(model_directory, SMALL), 60)
-        with pytest.raises(EngineError, match=r"model\.safetensors"):
-            await engine.start()
-        await engine.stop()
 
     asyncio.run(main())

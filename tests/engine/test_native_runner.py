@@ -17,11 +17,10 @@ from byollm.kernels.cpu import KernelError, Precision, load_library
 from byollm.modeling import Decoder, DecoderConfig
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import FAMILIES, make_decoder
-from tests.engine.support import make_request, run
+from tests.engine.support import make_request, needs_kernels, run
 from tests.modeling.variants import VARIANTS, hf_config
 
 library = load_library()
-needs_kernels = pytest.mark.skipif(library is None, reason="no C++ compiler, AVX2 or AVX-512 here")
 tiles = library is not None and library.byollm_tiles()
 precisions = [precision for precision in Precision if precision != Precision.TILES or tiles]
 LENGTHS = (1, 5, 17, 40, 90)

@@ -8,7 +8,7 @@ from byollm.kernels.cpu import load_library
 from tests.engine.support import make_request
 
 library = load_library()
-pytestmark = pytest.mark.skipif(library is None, reason="no C++ compiler, AVX2 or AVX-512 here")
+pytestmark = needs_kernels
 WAYS = [
     {"temperature": 0},
     {"temperature": 1e-9},

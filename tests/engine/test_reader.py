@@ -15,6 +15,7 @@ from byollm.engine.runner import Runner
 from byollm.modeling import Decoder
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import make_decoder
+from tests.engine.support import needs_kernels
 
 T = TypeVar("T")
 
@@ -79,6 +80,12 @@ def test_groups_hold_neighbours_within_the_budget() -> None:
     assert [sum(map(len, group)) for group in grouped] == [11, 30, 18, 2]
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_nothing_comes_before_the_first_token(decoder: Decoder, kernels: Literal["auto", "torch"]) -> None:
+    assert finish(score(make_runner(decoder, kernels), TEXT[:1], 1, 16)) == []
+
+
+@needs_kernels
 def test_packed_weights_are_not_kept_twice() -> None:
     decoder = make_decoder()
     engine = Engine(decoder, None, EngineSettings(kernels="native"))
