@@ -20,6 +20,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from bench.serve.processes import tree
+
 MODEL = Path(__file__).parents[1] / "models" / "byollm-tiny"
 NOTES = 20
 
@@ -106,13 +108,8 @@ async def _status(reader: asyncio.StreamReader) -> int:
 
 def _memory(server: int) -> dict[str, int]:
     """MiB resident in the server and in its engine."""
-    (engine,) = [
-        int(child)
-        for children in Path(f"/proc/{server}/task").glob("*/children")
-        for child in children.read_text().split()
-    ]
     resident = {}
-    for name, pid in (("server", server), ("engine", engine)):
+    for name, pid in zip(("server", "engine"), tree(server), strict=True):
         (line,) = [
             line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
         ]

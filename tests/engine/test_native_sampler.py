@@ -5,7 +5,7 @@ from byollm.engine import native_sampler
 from byollm.engine.request import Request
 from byollm.engine.sampler import choose_with_torch
 from byollm.kernels.cpu import load_library
-from tests.engine.support import make_request
+from tests.engine.support import make_request, needs_kernels
 
 library = load_library()
 pytestmark = needs_kernels
