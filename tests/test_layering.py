@@ -16,10 +16,16 @@ ALLOWED: dict[str, set[str]] = {
     "byollm.engine": {"byollm.kernels", "byollm.modeling", "byollm.settings"},
     "byollm.training": {"byollm.data", "byollm.kernels", "byollm.modeling", "byollm.settings"},
     "byollm.server": {"byollm.engine", "byollm.modeling", "byollm.settings"},
+    "byollm.aws": {"byollm.settings"},
+    "byollm.lifecycle": {"byollm.aws", "byollm.settings"},
+    "byollm.gateway": {"byollm.aws", "byollm.settings"},
+    "byollm.doctor": {"byollm.aws", "byollm.lifecycle", "byollm.settings"},
+    "byollm.local": {"byollm.aws", "byollm.lifecycle", "byollm.settings"},
     "frontend": {"byollm.settings"},
+    "lambdas": {"byollm.aws", "byollm.lifecycle", "byollm.settings"},
     "stacks": {"byollm.settings"},
 }
-BESIDE = ("frontend", "stacks")  # packages of the house that stand beside byollm
+BESIDE = ("frontend", "lambdas", "stacks")  # packages of the house that stand beside byollm
 TOP = {"byollm.cli", "byollm.__main__"}  # the command line may import everything
 
 

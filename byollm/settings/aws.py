@@ -22,6 +22,8 @@ class AwsSettings(Section):
     """The account that the stacks may be deployed to; by default the one whose credentials are used."""
     region: Region = "ca-central-1"
     """The region that the stacks stand in."""
+    endpoint_url: str | None = None
+    """Address of an emulated AWS, such as http://localhost:4566; by default AWS itself."""
     retain: bool = False
     """For an environment whose data cannot be made again: keys, buckets, tables and images outlive their
     stacks, and stacks and tables refuse to be deleted."""

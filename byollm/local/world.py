@@ -1,0 +1,59 @@
+"""Where an emulated AWS stands: its directory, address, account and clock."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from byollm.local.clock import Clock
+from byollm.local.store import Store
+
+ACCOUNT = "123456789012"
+
+ACCESS_KEY = "byollm"
+SECRET_KEY = "byollm"  # noqa: S105 - opens nothing: requests come from this machine, and are checked for form
+
+
+@dataclass(frozen=True)
+class World:
+    """One emulated AWS; two of them share nothing.
+
+    Args:
+        directory: where all it remembers is kept.
+        port: where it listens, on this machine only.
+        region: the one region it has.
+    """
+
+    directory: Path
+    port: int
+    region: str
+    account: str = ACCOUNT
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def address(self) -> str:
+        """The endpoint for every client. The name, not the number: templates are found under it."""
+        return f"http://localhost:{self.port}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of `resource`, such as `endpoint/byollm-dev`."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of this world. It blocks: from a coroutine, call it in a thread."""
+        return _client(self.address, self.region, service)
+
+    def store(self, name: str) -> Store:
+        """Return what the service `name` remembers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return Store(self.directory / f"{name}.sqlite")
+
+
+@cache
+def _client(address: str, region: str, service: str) -> Any:
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)
+    patience = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=70)
+    return session.client(service, endpoint_url=address, config=patience)
