@@ -39,10 +39,12 @@ class JsonService:
 
     Args:
         service: botocore's name of it, such as `sagemaker`.
+        parts: objects whose coroutine methods are operations too, so that a large service is several files.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *parts: object) -> None:
         self._model = botocore.session.get_session().get_service_model(service)
+        self._parts = (self, *parts)
 
     async def answer(self, request: Request) -> Response:
         """Answer one call: `X-Amz-Target` names the operation, the body is its input."""
@@ -57,8 +59,9 @@ class JsonService:
             raise AwsError(
                 "UnknownOperationException", f"{self._model.service_name} has no operation {name!r}"
             )
-        operation: Operation | None = getattr(self, snake_case(name), None)
-        if operation is None:
+        method = snake_case(name)
+        part = next((part for part in self._parts if hasattr(part, method)), None)
+        if part is None:
             raise AwsError("UnknownOperationException", f"{name} is not emulated (docs/local.md)", 501)
         try:
             given = json.loads(body or b"{}")
@@ -71,6 +74,7 @@ class JsonService:
             faults = ParamValidator().validate(given, shape)
             if faults.has_errors():
                 raise AwsError("ValidationException", faults.generate_report())
+        operation: Operation = getattr(part, method)
         return await operation(given) or {}
 
     def _success(self, answer: Members) -> Response:

@@ -17,12 +17,17 @@ from byollm.local.world import World
 
 class Models(JsonService):
     def __init__(self) -> None:
-        super().__init__("sagemaker")
+        super().__init__("sagemaker", Tags())
 
     async def describe_model(self, given: Members) -> Members:
         if given["ModelName"] == "missing":
             raise AwsError("ValidationException", "Could not find model")
         return {"ModelName": given["ModelName"], "CreationTime": datetime(2026, 1, 2, tzinfo=UTC)}
+
+
+class Tags:
+    async def list_tags(self, given: Members) -> Members:
+        return {"Tags": [{"Key": "of", "Value": given["ResourceArn"]}]}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,11 @@ def test_members_and_times_arrive_as_the_model_says(world: World) -> None:
     answer = world.client("sagemaker").describe_model(ModelName="a")
     assert answer["ModelName"] == "a"
     assert answer["CreationTime"] == datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_a_part_of_a_service_answers_too(world: World) -> None:
+    tags = world.client("sagemaker").list_tags(ResourceArn="arn:aws:x")["Tags"]
+    assert tags == [{"Key": "of", "Value": "arn:aws:x"}]
 
 
 def test_an_error_has_its_code_and_its_words(world: World) -> None:
