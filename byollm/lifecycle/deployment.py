@@ -1,0 +1,51 @@
+"""What the functions of one environment are told: the endpoint that should be, where, and as whom."""
+
+import os
+from typing import Self
+
+from pydantic import ValidationError
+
+from byollm.settings.base import Section, explain
+from byollm.settings.endpoint import EndpointSpec, Name
+from byollm.settings.errors import SettingsError
+
+VARIABLE = "BYOLLM_DEPLOYMENT"
+"""The environment variable that holds a deployment as JSON."""
+
+
+class Deployment(Section):
+    """The declared endpoint of one environment."""
+
+    environment: Name
+    """Which environment, such as `dev`."""
+    name: Name
+    """Of the endpoint."""
+    role_arn: str
+    """The role that the endpoint's instances run as."""
+    package_group: str
+    """Where the versions of the model are registered."""
+    spec: EndpointSpec = EndpointSpec()
+    """The endpoint as it should be."""
+    kms_key_arn: str | None = None
+    """The key of the instances' disks, where the instance type takes one."""
+    subnets: tuple[str, ...] = ()
+    """The private subnets that the containers stand in; none for SageMaker's own network."""
+    security_groups: tuple[str, ...] = ()
+    """Who may talk to the containers in those subnets."""
+    topic_arn: str | None = None
+    """Where news for people goes."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the deployment from `BYOLLM_DEPLOYMENT`.
+
+        Raises:
+            SettingsError: there is none, or it is not one.
+        """
+        text = os.environ.get(VARIABLE)
+        if not text:
+            raise SettingsError(f"{VARIABLE} is not set: it holds the deployment as JSON (docs/lifecycle.md)")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SettingsError(f"{VARIABLE} is not a deployment:\n{explain(error, cls)}") from None

@@ -1,0 +1,1 @@
+"""Marks a version of the model approved or rejected."""

@@ -1,0 +1,1 @@
+"""The endpoint as a custom resource of CloudFormation."""

@@ -1,0 +1,1 @@
+"""Registers a version of the model."""

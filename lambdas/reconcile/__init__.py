@@ -1,0 +1,1 @@
+"""Takes the endpoint one step nearer to what it should be."""

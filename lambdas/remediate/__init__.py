@@ -1,0 +1,1 @@
+"""Does the one safe thing about an alarm."""
