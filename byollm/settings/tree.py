@@ -7,12 +7,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from byollm.settings.aws import AwsSettings
 from byollm.settings.data import DataSettings
+from byollm.settings.delivery import DeliverySettings
+from byollm.settings.ec2 import Ec2Settings
 from byollm.settings.endpoint import EndpointSpec
 from byollm.settings.engine import EngineSettings
+from byollm.settings.gateway import GatewaySettings
+from byollm.settings.images import ImagesSettings
 from byollm.settings.network import NetworkSettings
 from byollm.settings.observability import ObservabilitySettings
 from byollm.settings.page import PageSettings
 from byollm.settings.server import ServerSettings
+from byollm.settings.services import ServicesSettings
 from byollm.settings.storage import StorageSettings
 from byollm.settings.training import FinetuneSettings, PretrainSettings
 
@@ -52,6 +57,16 @@ class Settings(BaseSettings):
     """Buckets, tables and image repositories on AWS."""
     endpoint: EndpointSpec = EndpointSpec()
     """The SageMaker endpoint that serves the model."""
+    gateway: GatewaySettings = GatewaySettings()
+    """The OpenAI API in front of that endpoint."""
+    services: ServicesSettings = ServicesSettings()
+    """The gateway and the page on Fargate."""
+    images: ImagesSettings = ImagesSettings()
+    """Which images are deployed."""
+    delivery: DeliverySettings = DeliverySettings()
+    """The pipeline from a push to production."""
+    ec2: Ec2Settings = Ec2Settings()
+    """One GPU instance that serves a model without SageMaker."""
     observability: ObservabilitySettings = ObservabilitySettings()
     """Alarms, spending and the record of calls on AWS."""
 
@@ -60,6 +75,13 @@ class Settings(BaseSettings):
         astray = [zone for zone in self.network.zones if zone[:-1] != self.aws.region]
         if astray:
             raise ValueError(f"network.zones: {', '.join(astray)} is not in aws.region {self.aws.region}")
+        certificate = self.services.certificate_arn
+        if certificate and certificate.split(":")[3] != self.aws.region:
+            raise ValueError(
+                f"services.certificate_arn: {certificate} is not in aws.region {self.aws.region}, and a load "
+                "balancer takes those of its own region only "
+                "(https://docs.aws.amazon.com/elasticloadbalancing/latest/application/https-listener-certificates.html)"
+            )
         if self.aws.region in self.storage.model_copies:
             raise ValueError(
                 f"storage.model_copies: {self.aws.region} is aws.region itself, where the models are; "
