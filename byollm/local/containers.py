@@ -170,24 +170,31 @@ class Containers:
         pid = (await process.stdout.readline()).strip()
         return Container(name, process, int(pid) if pid else None, file, port)
 
+    def knows(self, image: str) -> bool:
+        """Whether there is such an image."""
+        return _without_registry(image) in self._images()
+
     def log_file(self, group: str, name: str) -> Path:
         """Where the log of the container `name` in the log group `group` is."""
         return self._world.directory / "logs" / group.strip("/") / f"{_plain(name)}.log"
 
     def _look_up(self, image: str) -> list[str] | str:
-        registry, _, rest = image.partition("/")
-        name = rest if rest and ("." in registry or ":" in registry) else image
-        try:
-            images = json.loads((self._world.directory / "images.json").read_text())
-        except FileNotFoundError:
-            images = {}
+        images, name = self._images(), _without_registry(image)
         if name not in images:
             raise ContainerError(
                 f"there is no image {name} on this machine: `byollm up` makes them. "
                 f"Known: {', '.join(sorted(images)) or 'none'}"
             )
-        known: list[str] | str = images[name]
-        return known
+        return images[name]
+
+    def _images(self) -> dict[str, list[str] | str]:
+        try:
+            images: dict[str, list[str] | str] = json.loads(
+                (self._world.directory / "images.json").read_text()
+            )
+        except FileNotFoundError:
+            return {}
+        return images
 
     def _folder(self, name: str) -> Path:
         folder = self._world.directory / name
@@ -200,6 +207,11 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _without_registry(image: str) -> str:
+    registry, _, rest = image.partition("/")
+    return rest if rest and ("." in registry or ":" in registry) else image
 
 
 def _opt_ml(scratch: Path, mounts: Sequence[Mount]) -> Path:

@@ -1,0 +1,50 @@
+"""The service: which parts have which operations, and where requests go in."""
+
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from byollm.local.containers import Containers
+from byollm.local.protocol import JsonService
+from byollm.local.sagemaker.collection import Collection
+from byollm.local.sagemaker.models import Models
+from byollm.local.sagemaker.tags import Tags
+from byollm.local.world import World
+
+
+class Running(Protocol):
+    """A part whose resources run, as endpoints and jobs do."""
+
+    async def start(self) -> None:
+        """Resume what ran when the service was last ended, in whatever way."""
+
+    async def stop(self) -> None:
+        """End what runs, so that the next start finds it."""
+
+
+class SageMaker(JsonService):
+    """Amazon SageMaker of one world: the control plane and the runtime.
+
+    Args:
+        world: where its resources are kept, and whose S3 and CloudWatch it asks.
+        containers: runs endpoints and jobs.
+    """
+
+    def __init__(self, world: World, containers: Containers) -> None:
+        store = world.store("sagemaker")
+        tags = Tags(store)
+        models = Collection(world, store, tags, "Model", "model", "model")
+        self._running: tuple[Running, ...] = ()
+        super().__init__("sagemaker", tags, Models(models, containers))
+        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"])])
+
+    async def start(self) -> None:
+        """Resume endpoints and jobs that ran before."""
+        for part in self._running:
+            await part.start()
+
+    async def stop(self) -> None:
+        """End every container."""
+        for part in reversed(self._running):
+            await part.stop()
