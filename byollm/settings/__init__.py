@@ -12,6 +12,7 @@ from byollm.settings.engine import EngineSettings
 from byollm.settings.errors import ByollmError, SettingsError
 from byollm.settings.gateway import GatewaySettings
 from byollm.settings.images import ImagesSettings
+from byollm.settings.jobs import JobsSettings
 from byollm.settings.network import NetworkSettings
 from byollm.settings.observability import ObservabilitySettings
 from byollm.settings.page import PageSettings
@@ -36,6 +37,7 @@ __all__ = [
     "FinetuneSettings",
     "GatewaySettings",
     "ImagesSettings",
+    "JobsSettings",
     "NetworkSettings",
     "ObservabilitySettings",
     "PageSettings",

@@ -13,6 +13,7 @@ from byollm.settings.endpoint import EndpointSpec
 from byollm.settings.engine import EngineSettings
 from byollm.settings.gateway import GatewaySettings
 from byollm.settings.images import ImagesSettings
+from byollm.settings.jobs import JobsSettings
 from byollm.settings.network import NetworkSettings
 from byollm.settings.observability import ObservabilitySettings
 from byollm.settings.page import PageSettings
@@ -55,6 +56,8 @@ class Settings(BaseSettings):
     """The private network on AWS."""
     storage: StorageSettings = StorageSettings()
     """Buckets, tables and image repositories on AWS."""
+    jobs: JobsSettings = JobsSettings()
+    """Training jobs of SageMaker."""
     endpoint: EndpointSpec = EndpointSpec()
     """The SageMaker endpoint that serves the model."""
     gateway: GatewaySettings = GatewaySettings()
