@@ -1,0 +1,73 @@
+"""`python -m byollm.local`: one emulated AWS in the foreground, until SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from byollm.local.clock import Clock
+from byollm.local.front import Front
+from byollm.local.services import make_services
+from byollm.local.world import World
+
+_GRACE = 10  # seconds that requests get to end in
+
+
+def main() -> None:
+    """Serve one world."""
+    asked = _arguments()
+    asked.directory.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "botocore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    world = World(asked.directory, asked.port, asked.region, clock=Clock(asked.clock_factor))
+    lock = _take(asked.directory)  # noqa: F841 - held as long as the process lives
+    listener = _listen(world.port)
+    config = uvicorn.Config(
+        Front(world, make_services(world)),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=75,
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m byollm.local", description=__doc__)
+    parser.add_argument("--directory", type=lambda text: Path(text).resolve(), required=True)
+    parser.add_argument("--port", type=int, default=4566)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--clock-factor", type=float, default=1.0)
+    return parser.parse_args()
+
+
+def _take(directory: Path) -> IO[str]:
+    """Hold the directory: two processes on one would spoil what is in it."""
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"{directory} is in use by another emulated AWS")
+    return lock
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        sys.exit(f"port {port} of 127.0.0.1 cannot be had: {error.strerror}")
+    return listener
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`python -m byollm.local.ministack SOCKET DIRECTORY PORT REGION ACCOUNT FACTOR`: for the front only."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from byollm.local.clock import Clock
+from byollm.local.ministack.environment import prepare
+from byollm.local.tether import end_with_parent
+from byollm.local.world import World
+
+_GRACE = 5  # seconds that requests get to end in
+
+
+def main() -> None:
+    """Serve until SIGTERM, then save what is remembered."""
+    path, directory, port, region, account, factor = sys.argv[1:]
+    end_with_parent(int(os.environ["BYOLLM_PARENT"]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    world = World(Path(directory), int(port), region, account, Clock(float(factor)))
+    prepare(os.environ, world)
+    # It reads its environment when it is imported.
+    from byollm.local.ministack.app import build_app
+
+    config = uvicorn.Config(
+        build_app(world),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=75,
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[_listen(Path(path))]))
+
+
+def _listen(path: Path) -> socket.socket:
+    """Listen where only this user may knock."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    return listener
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What ministack is told through its environment."""
+
+from collections.abc import MutableMapping
+
+from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
+
+STATE = "ministack"  # folder of the world's directory
+
+
+def prepare(environment: MutableMapping[str, str], world: World) -> None:
+    """Set what ministack reads when it is imported, and what its functions are started with."""
+    state = world.directory / STATE
+    environment.update(
+        {
+            "GATEWAY_PORT": str(world.port),  # it writes addresses of its own: they lead to the front door
+            "MINISTACK_HOST": "localhost",
+            "MINISTACK_ACCOUNT_ID": world.account,
+            "MINISTACK_REGION": world.region,
+            "AWS_DEFAULT_REGION": world.region,
+            "AWS_ENDPOINT_URL": world.address,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "LAMBDA_EXECUTOR": "local",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(state / "state"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(state / "objects"),
+            "SFN_WAIT_SCALE": str(1 / world.clock.factor),
+            "DOCKER_HOST": "unix:///nonexistent",  # nothing of this machine's containers is its business
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+        }
+    )
+    state.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,73 @@
+"""What ministack remembers, on disk often enough that a kill loses a second of it at most.
+
+By itself it saves when it is ended in order, file by file.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ministack import app as ministack
+from ministack.core import persistence
+
+log = logging.getLogger(__name__)
+
+_EVERY = 1.0  # seconds
+
+
+class Snapshots:
+    """All of ministack's state as one folder of files, which is replaced as a whole.
+
+    Args:
+        directory: the folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._next = directory.with_name(directory.name + ".next")
+        self._last = directory.with_name(directory.name + ".last")
+        self._saved: dict[str, Any] | None = None
+
+    def recover(self) -> None:
+        """Put the folder back where a kill fell between the two moves of replacing it."""
+        shutil.rmtree(self._next, ignore_errors=True)
+        if not self._directory.exists() and self._last.exists():
+            self._last.rename(self._directory)
+        shutil.rmtree(self._last, ignore_errors=True)
+
+    async def keep(self, ended: asyncio.Event) -> None:
+        """Save again and again, the last time when `ended` is set; a full disk is told, and tried again."""
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _EVERY)
+            await self._save()
+
+    async def _save(self) -> None:
+        """Write the state as it is now, if it is another than the last one written."""
+        readers: dict[str, Callable[[], Any]] = ministack._build_persistence_save_dict()
+        state = {name: read() for name, read in readers.items()}  # copies, made while nothing changes
+        if state == self._saved:
+            return
+        try:
+            await asyncio.to_thread(self._write, state)
+        except OSError as error:
+            log.error("the state cannot be saved to %s: %s", self._directory, error)
+        else:
+            self._saved = state
+
+    def _write(self, state: dict[str, Any]) -> None:
+        shutil.rmtree(self._next, ignore_errors=True)
+        persistence.STATE_DIR = str(self._next)
+        persistence.save_all({name: (lambda part=part: part) for name, part in state.items()})
+        written = {path.stem for path in self._next.glob("*.json")}
+        if written < {name for name, part in state.items() if part is not None}:
+            raise OSError("a part of it could not be written; the log says which")
+        shutil.rmtree(self._last, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._directory.rename(self._last)
+        self._next.rename(self._directory)
+        shutil.rmtree(self._last, ignore_errors=True)

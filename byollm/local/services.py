@@ -1,0 +1,9 @@
+"""The emulated services that live in the front process, by the signing name of their requests."""
+
+from byollm.local.front import Service
+from byollm.local.world import World
+
+
+def make_services(world: World) -> dict[str, Service]:
+    """Make them, in the order they are to be started."""
+    return {}

@@ -1,0 +1,14 @@
+"""One emulated AWS for all tests of this folder."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.local.running import Platform, start_platform
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    running = start_platform(tmp_path_factory.mktemp("aws"))
+    yield running
+    running.stop()

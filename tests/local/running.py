@@ -1,0 +1,87 @@
+"""A whole emulated AWS as processes, and unmodified clients of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+
+from byollm.local.world import ACCESS_KEY, SECRET_KEY
+
+REGION = "ca-central-1"
+
+
+@dataclass
+class Platform:
+    """A running front process."""
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What any client of AWS needs to find it."""
+        return {
+            **os.environ,
+            "AWS_ENDPOINT_URL": self.address,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+        }
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)
+        return session.client(service, endpoint_url=self.address)
+
+    def health(self) -> dict[str, Any]:
+        answer: dict[str, Any] = httpx.get(f"{self.address}/_byollm/health").json()
+        return answer
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_platform(directory: Path, port: int | None = None, factor: float = 60) -> Platform:
+    port = port or free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    line = [sys.executable, "-m", "byollm.local", "--directory", str(directory), "--port", str(port)]
+    line += ["--region", REGION, "--clock-factor", str(factor)]
+    with (directory / "front.log").open("ab") as log:
+        process = subprocess.Popen(line, stdout=log, stderr=log)
+    platform = Platform(directory, port, process)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (directory / "front.log").read_text()
+        try:
+            if platform.health()["ready"]:
+                return platform
+        except (httpx.TransportError, json.JSONDecodeError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError((directory / "front.log").read_text())
