@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import orjson
 
 from byollm.engine import Output, TokenLogprobs
+from byollm.web.streams import event
 
 
 @dataclass(slots=True)
@@ -104,8 +105,3 @@ def closing_events(head: bytes, usage: Usage | None) -> bytes:
         return event(b"[DONE]")
     counted = orjson.dumps(usage.to_json())
     return event(head + b',"choices":[],"usage":' + counted + b"}") + event(b"[DONE]")
-
-
-def event(data: bytes) -> bytes:
-    """A server-sent event (WHATWG HTML, section 9.2) with `data` on its one line."""
-    return b"data: " + data + b"\n\n"

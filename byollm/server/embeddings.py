@@ -9,15 +9,15 @@ import orjson
 from pydantic import Field
 from starlette.types import Send
 
-from byollm.server.errors import ApiError
 from byollm.server.generation import EngineResponse
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters
 from byollm.server.prompts import check_fits, check_readable, encode
 from byollm.server.sentences import SentenceModel
 from byollm.server.service import Service
-from byollm.server.streams import send_json
 from byollm.server.text_inputs import TextInputs
+from byollm.web.errors import ApiError
+from byollm.web.streams import send_json
 
 MOST_TOKENS = 300_000  # of all inputs together, as OpenAI has it
 

@@ -6,8 +6,9 @@ import orjson
 from pydantic import Field, model_validator
 
 from byollm.engine import Output
-from byollm.server.answers import Choice, Usage, event
+from byollm.server.answers import Choice, Usage
 from byollm.server.parameters import Sampling, broken_rule
+from byollm.web.streams import event
 
 
 class GenerateRequest(Sampling):

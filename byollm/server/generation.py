@@ -17,11 +17,12 @@ from byollm.engine import Output, SamplingParams
 from byollm.engine.async_engine import DIED
 from byollm.engine.errors import AdmissionError, EngineClosedError, QueueFullError, SamplingParamsError
 from byollm.server.answers import Choice, Format, Tally, Usage
-from byollm.server.errors import ApiError, internal_error
 from byollm.server.metrics import RequestTimer
 from byollm.server.model import Model
 from byollm.server.service import Service, engine_failed, shutting_down
-from byollm.server.streams import ClientGoneError, EventStream, send_json, unless_disconnected
+from byollm.web.disconnect import ClientGoneError, unless_disconnected
+from byollm.web.errors import ApiError, internal_error
+from byollm.web.streams import EventStream, send_json
 
 if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is loaded
     from byollm.engine import OutputStream

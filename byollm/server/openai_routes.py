@@ -12,16 +12,17 @@ from byollm.server.chat import ChatRequest
 from byollm.server.chat_format import ChatFormat
 from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
 from byollm.server.embeddings import EmbeddingRequest, EmbeddingResponse
-from byollm.server.errors import ApiError, ServerError
+from byollm.server.errors import ServerError
 from byollm.server.generation import Generation, Job
 from byollm.server.messages import Conversation
 from byollm.server.model import Model
 from byollm.server.parameters import Parameters, broken_rule
 from byollm.server.prompts import check_fits, check_readable, encode, encode_chat, encode_prompt
-from byollm.server.replies import json_response
 from byollm.server.service import Service
 from byollm.server.structured import Constraint
 from byollm.server.tools import Tools
+from byollm.web.errors import ApiError
+from byollm.web.replies import json_response
 
 
 class TokenizeRequest(Parameters):

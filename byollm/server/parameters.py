@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from byollm.engine import SamplingParams
 from byollm.engine.grammar import Grammar
 from byollm.engine.sampling_params import MAX_N, MAX_STOP_LENGTH, MAX_STOP_TOKEN_IDS
-from byollm.server.errors import ApiError, shorten
+from byollm.web.errors import ApiError, shorten
 
 LONGEST_VALUE = 80  # characters of a refused value that an error repeats
 MOST_PARAMETERS = 128  # of one object; each unknown one costs an error

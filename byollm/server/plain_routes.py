@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import byollm
-from byollm.server.errors import ApiError
 from byollm.server.generate import GenerateFormat, GenerateRequest
 from byollm.server.generation import Generation, Job
 from byollm.server.model import Model
 from byollm.server.prompts import check_fits, encode_prompt
-from byollm.server.replies import json_response
 from byollm.server.service import Service
+from byollm.web.errors import ApiError
+from byollm.web.replies import json_response
 
 
 class PlainRoutes:

@@ -1,10 +1,8 @@
 """The serving process: its socket, its signals, its end."""
 
 import asyncio
-import errno
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,19 +14,16 @@ from byollm.engine.engine_process import LOG_FORMAT
 from byollm.engine.watchdog import end_process_after
 from byollm.server.app import create_app
 from byollm.server.errors import ServerError
-from byollm.server.http import HttpProtocol
 from byollm.server.model import load_model
 from byollm.server.service import Service
 from byollm.settings import REPOSITORY
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
+from byollm.web.http import HttpProtocol
+from byollm.web.listen import KEEP_CONNECTION_S, listen, url
 
 log = logging.getLogger(__name__)
 
-# Load balancers reuse connections that were idle for up to 60 s; one that we close first costs a request.
-KEEP_CONNECTION_S = 75
-# A client that takes nothing for this long is cut off by the kernel, and its request ends.
-STUCK_CLIENT_MS = 120_000
 WATCH_S = 1.0
 SECOND_LOOK_S = 0.5
 MODELS = REPOSITORY / "models"
@@ -102,39 +97,6 @@ def check_directory(model: Path) -> None:
             f"{model} is no model directory: it has no config.json. Expected Hugging Face's layout: "
             "config.json, *.safetensors and the tokenizer's files"
         )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the address.
-
-    Raises:
-        ServerError: it is taken, not allowed, or not of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise ServerError(f"cannot listen on host {host!r}: {error.strerror}") from None
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit these.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_CLIENT_MS)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            remedy = "choose another with --port (0 takes a free one), or stop the program that has it"
-            raise ServerError(f"port {port} on {host} is taken: {remedy}") from None
-        raise ServerError(f"cannot listen on port {port} of {host}: {error.strerror}") from None
-    return listener
-
-
-def url(listener: socket.socket) -> str:
-    """The address of a listening socket, as a URL."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def configure_logging() -> None:

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byollm.engine.errors import AdmissionError
-from byollm.server.errors import ApiError
 from byollm.server.messages import Message
 from byollm.server.model import Model
 from byollm.server.tool_prompt import spell_out_tools
 from byollm.server.tools import Tool
 from byollm.settings.errors import ByollmError
+from byollm.web.errors import ApiError
 
 if TYPE_CHECKING:  # brings torch, and the socket is to listen before that is loaded
     from byollm.modeling import Tokenizer

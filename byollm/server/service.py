@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 from byollm.engine import EngineStats
-from byollm.server.body import BodyReader
-from byollm.server.errors import ApiError
 from byollm.server.metrics import Metrics
 from byollm.server.model import Model
 from byollm.settings.server import ServerSettings
+from byollm.web.body import BodyReader
+from byollm.web.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Service:
         self.model_name = model_name
         self.created = int(time.time())
         self.metrics = Metrics(model_name, self.stats)
-        self.bodies = BodyReader(settings)
+        self.bodies = BodyReader(settings.max_body_bytes, settings.request_timeout_s)
         self.draining = False
         self.failure: BaseException | None = None
         self._load = load

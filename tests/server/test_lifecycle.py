@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import pytest
 import byollm.server
 from byollm.engine import EngineError
 from byollm.server import ServerError
-from byollm.server.process import bundled_model, listen
+from byollm.server.process import bundled_model
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
 from tests.server.support import Server, serving, wait_for
@@ -216,17 +215,6 @@ def test_an_engine_does_not_outlive_its_server(model_directory: Path, tmp_path: 
         engine = Path(f"/proc/{engine_of(server)}")
         server.process.kill()
         wait_for(lambda: not engine.exists() or "(zombie)" in (engine / "status").read_text())
-
-
-def test_a_port_that_is_taken_is_refused_with_the_remedy() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ServerError, match=f"port {port} on 127.0.0.1 is taken: .*--port"):
-            listen("127.0.0.1", port)
-    with pytest.raises(ServerError, match="cannot listen"):
-        listen("192.0.2.1", 0)
-    with pytest.raises(ServerError, match=r"no\.such\.host\.invalid"):
-        listen("no.such.host.invalid", 0)
 
 
 @pytest.mark.parametrize(

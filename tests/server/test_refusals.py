@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from byollm.server.body import parse_json
-from byollm.server.errors import ApiError
+from byollm.web.body import parse_json
+from byollm.web.errors import ApiError
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from byollm.server.errors import ApiError
+from byollm.web.errors import ApiError
 
 MOST_HEAD_BYTES = 2**16
 HEAD_S = 30.0

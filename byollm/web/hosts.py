@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from byollm.server.errors import ApiError
-from byollm.server.replies import error_response
+from byollm.web.errors import ApiError
+from byollm.web.replies import error_response
 
 
 def is_loopback(host: str) -> bool:

@@ -1,14 +1,11 @@
-"""The HTTP side of a long answer: server-sent events, and noticing that the client went away."""
+"""The HTTP side of a long answer: server-sent events."""
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any
 
-from starlette.types import Receive, Send
+from starlette.types import Send
 
-from byollm.server.answers import event
-from byollm.server.errors import ApiError
+from byollm.web.errors import ApiError
 
 KEEP_ALIVE = b": keep-alive\n\n"
 LAST_WORDS_S = 1.0  # how long a client that does not read may delay the end of its stream
@@ -20,41 +17,16 @@ HEADERS = [
 ]
 
 
-class ClientGoneError(Exception):
-    """The client closed the connection before it had its answer."""
-
-
-async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, whose request body has been read; cancel it as soon as the client goes away.
-
-    Raises:
-        ClientGoneError: the client went away.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnection(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        task.result()
-    finally:
-        for pending in (task, gone):
-            if not pending.done():
-                pending.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await pending
-
-
-async def _disconnection(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def send_json(send: Send, body: bytes) -> None:
     """Send a whole answer."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def event(data: bytes) -> bytes:
+    """A server-sent event (WHATWG HTML, section 9.2) with `data` on its one line."""
+    return b"data: " + data + b"\n\n"
 
 
 class EventStream:

@@ -7,7 +7,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from byollm.server.errors import ApiError
+from byollm.web.errors import ApiError
 
 LINGER_S = 2.0
 

@@ -6,8 +6,7 @@ from typing import Any
 import pydantic_core
 from starlette.requests import Request
 
-from byollm.server.errors import ApiError
-from byollm.settings.server import ServerSettings
+from byollm.web.errors import ApiError
 
 BIG = 2**17  # bytes; a larger body is parsed off the event loop
 MOST_ELEMENTS = 2**20
@@ -15,19 +14,24 @@ MOST_HELD = 8  # bodies of the largest size; what is being read at a time takes 
 
 
 class BodyReader:
-    """Reads request bodies within the settings' bounds.
+    """Reads request bodies within bounds.
 
     Args:
-        settings: how large a body may be, and how long it may take.
+        limit: how large a body may be, in bytes.
+        timeout_s: how long it may take.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self._limit = settings.max_body_bytes
-        self._timeout_s = settings.request_timeout_s
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit = limit
+        self._timeout_s = timeout_s
         self._held = 0
 
     async def read(self, request: Request) -> dict[str, Any]:
-        """Read and parse the body of `request`, a JSON object.
+        """Read and parse the body of `request`, a JSON object; raises as `read_with_source`."""
+        return (await self.read_with_source(request))[0]
+
+    async def read_with_source(self, request: Request) -> tuple[dict[str, Any], bytes]:
+        """Read the body of `request`, a JSON object; return it with the bytes that it came in.
 
         Raises:
             ApiError: the body is too large, comes too slowly or is no JSON object, or too much comes at once.
@@ -47,7 +51,8 @@ class BodyReader:
                     self._held += len(chunk)
                     self._check(size)
             body = b"".join(chunks)
-            return await asyncio.to_thread(parse_json, body) if len(body) > BIG else parse_json(body)
+            value = await asyncio.to_thread(parse_json, body) if len(body) > BIG else parse_json(body)
+            return value, body
         except TimeoutError:
             message = f"The request's body did not arrive within {self._timeout_s:g} s."
             raise ApiError(408, message, code="timeout", close=True) from None
