@@ -1,5 +1,6 @@
 """Where an emulated AWS stands: its directory, address, account and clock."""
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,10 @@ class World:
     def client(self, service: str) -> Any:
         """Return a boto3 client of this world. It blocks: from a coroutine, call it in a thread."""
         return _client(self.address, self.region, service)
+
+    async def call(self, service: str, operation: str, /, **members: Any) -> Any:
+        """Call an operation, such as `describe_alarms`, of a service of this world without blocking."""
+        return await asyncio.to_thread(lambda: getattr(self.client(service), operation)(**members))
 
     def store(self, name: str) -> Store:
         """Return what the service `name` remembers."""
