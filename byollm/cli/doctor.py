@@ -82,8 +82,11 @@ def show(console: "Console", found: Found) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    styles = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+    from byollm.doctor import Level
+
+    styles = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
     table = Table("", "check", "what was seen, and what to do", box=None, padding=(0, 1))
+    table.columns[2].overflow = "fold"  # addresses stay whole
     for name, findings in found.items():
         for each in findings:
             text = Text(each.seen)
