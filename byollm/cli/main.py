@@ -8,8 +8,10 @@ from rich.console import Console
 
 from byollm import __version__
 from byollm.cli import config, data
+from byollm.cli.doctor import doctor
 from byollm.cli.evaluate import evaluate
 from byollm.cli.finetune import finetune
+from byollm.cli.gateway import gateway
 from byollm.cli.pretrain import pretrain
 from byollm.cli.run import run
 from byollm.cli.serve import serve
@@ -44,6 +46,8 @@ app.command()(pretrain)
 app.command()(finetune)
 app.command()(evaluate)
 app.command()(serve)
+app.command()(gateway)
+app.command()(doctor)
 app.add_typer(config.app, name="config")
 
 

@@ -19,8 +19,8 @@ class GatewaySettings(Section):
     endpoint: Name | None = None
     """The endpoint that calls are passed to; by default `byollm-<env>`."""
     component: Name | None = None
-    """The inference component behind it; by default `byollm-<env>-main` where `endpoint.hosting` is
-    `component`, and none elsewhere."""
+    """The inference component behind it. By default `byollm-<env>-main` where `endpoint.hosting` is
+    `component`; none where it is not, or where an endpoint is named here."""
     model_name: Annotated[str, Field(min_length=1, max_length=256)] = "model"
     """The name that the endpoint's containers serve their model under, which `/v1/models` tells."""
     max_requests: Annotated[int, Field(ge=1)] = 512
