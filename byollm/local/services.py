@@ -1,9 +1,10 @@
 """The emulated services that live in the front process, by the signing name of their requests."""
 
+from byollm.local.balancer import Balancers
 from byollm.local.front import Service
 from byollm.local.world import World
 
 
 def make_services(world: World) -> dict[str, Service]:
     """Make them, in the order they are to be started."""
-    return {}
+    return {"elasticloadbalancing": Balancers(world)}
