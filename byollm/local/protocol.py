@@ -12,6 +12,8 @@ from botocore.validate import ParamValidator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from byollm.local.constraints import violations
+
 Members = dict[str, Any]
 Operation = Callable[[Members], Awaitable[Members | None]]
 
@@ -74,6 +76,9 @@ class JsonService:
             faults = ParamValidator().validate(given, shape)
             if faults.has_errors():
                 raise AwsError("ValidationException", faults.generate_report())
+            if wrong := list(violations(shape, given)):
+                number = f"{len(wrong)} validation error{'s' if len(wrong) > 1 else ''}"
+                raise AwsError("ValidationException", f"{number} detected: {'; '.join(wrong)}")
         operation: Operation = getattr(part, method)
         return await operation(given) or {}
 

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.local.front import front, moto
 from tests.local.running import Platform, start_platform
+
+__all__ = ["front", "moto"]
 
 
 @pytest.fixture(scope="session")

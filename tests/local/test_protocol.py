@@ -19,6 +19,9 @@ class Models(JsonService):
     def __init__(self) -> None:
         super().__init__("sagemaker", Tags())
 
+    async def list_endpoints(self, given: Members) -> Members:
+        return {"Endpoints": []}
+
     async def describe_model(self, given: Members) -> Members:
         if given["ModelName"] == "missing":
             raise AwsError("ValidationException", "Could not find model")
@@ -57,6 +60,12 @@ def test_an_error_has_its_code_and_its_words(world: World) -> None:
     with pytest.raises(ClientError, match="Could not find model") as caught:
         world.client("sagemaker").describe_model(ModelName="missing")
     assert caught.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_a_value_that_is_none_of_those_allowed_is_named(world: World) -> None:
+    wrong = "Value 'Huge' at 'sortBy' failed to satisfy constraint: Member must satisfy enum value set: "
+    with pytest.raises(ClientError, match=f"1 validation error detected: {wrong}"):
+        world.client("sagemaker").list_endpoints(SortBy="Huge")
 
 
 def test_an_operation_that_is_not_emulated_is_refused_by_name(world: World) -> None:
