@@ -12,6 +12,7 @@ from typing import Protocol
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from byollm.local.alarms import Alarms
 from byollm.local.child import Child
 from byollm.local.door import Door, Health
 from byollm.local.proxy import Proxy
@@ -23,16 +24,22 @@ log = logging.getLogger(__name__)
 _HANDED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "OMP_NUM_THREADS", "VIRTUAL_ENV")
 
 
-class Service(Protocol):
-    """An emulated service that lives in the front process."""
-
-    app: ASGIApp
+class Part(Protocol):
+    """Something of the platform that runs in the front process."""
 
     async def start(self) -> None:
         """Resume what ran before; the front door answers already."""
 
     async def stop(self) -> None:
         """End what runs, in order."""
+
+
+class Service(Part, Protocol):
+    """An emulated service."""
+
+    @property
+    def app(self) -> ASGIApp:
+        """What answers its requests."""
 
 
 class Front:
@@ -44,7 +51,7 @@ class Front:
     """
 
     def __init__(self, world: World, services: Mapping[str, Service]) -> None:
-        self._services = services
+        self._parts: list[Part] = [*services.values(), Alarms(world)]
         self._health: Health = {"ready": False, "pid": os.getpid(), "directory": str(world.directory)}
         self._socket = _socket_of(world)
         self._rest = Proxy(self._socket)
@@ -57,7 +64,7 @@ class Front:
         )
         apps = {name: service.app for name, service in services.items()}
         self._door = Door(apps, self._rest, self._health)
-        self._started: list[Service] = []
+        self._started: list[Part] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the door does; start and stop with the server."""
@@ -78,10 +85,9 @@ class Front:
             await self._child.start()
             if self._child.failed:
                 raise RuntimeError(self._child.failed)
-            for name, service in self._services.items():
-                log.info("starting %s", name)
-                self._started.append(service)
-                await service.start()
+            for part in self._parts:
+                self._started.append(part)
+                await part.start()
         except Exception as error:
             log.exception("the platform does not start")
             self._health["failed"] = str(error)
@@ -91,11 +97,11 @@ class Front:
 
     async def _stop(self) -> None:
         self._health["ready"] = False
-        for service in reversed(self._started):
+        for part in reversed(self._started):
             try:
-                await service.stop()
+                await part.stop()
             except Exception:
-                log.exception("%s did not stop in order", type(service).__name__)
+                log.exception("%s did not stop in order", type(part).__name__)
         await self._child.stop()
         await self._rest.close()
         self._socket.unlink(missing_ok=True)
@@ -117,4 +123,5 @@ def _socket_of(world: World) -> Path:
 
 def _place(world: World) -> Sequence[str]:
     """Write a world as ministack's process is told it."""
-    return (str(world.directory), str(world.port), world.region, world.account, str(world.clock.factor))
+    clock = (str(world.clock.factor), str(world.clock.began))
+    return (str(world.directory), str(world.port), world.region, world.account, *clock)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,11 @@ def start_platform(directory: Path, port: int | None = None, factor: float = 60)
             pass
         time.sleep(0.1)
     raise AssertionError((directory / "front.log").read_text())
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.05)

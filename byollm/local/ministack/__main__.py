@@ -1,4 +1,4 @@
-"""`python -m byollm.local.ministack SOCKET DIRECTORY PORT REGION ACCOUNT FACTOR`: for the front only."""
+"""The child process itself, `python -m byollm.local.ministack`, which only the front process starts."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ _GRACE = 5  # seconds that requests get to end in
 
 def main() -> None:
     """Serve until SIGTERM, then save what is remembered."""
-    path, directory, port, region, account, factor = sys.argv[1:]
+    path, directory, port, region, account, factor, began = sys.argv[1:]
     end_with_parent(int(os.environ["BYOLLM_PARENT"]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    world = World(Path(directory), int(port), region, account, Clock(float(factor)))
+    world = World(Path(directory), int(port), region, account, Clock(float(factor), float(began)))
     prepare(os.environ, world)
     # It reads its environment when it is imported.
     from byollm.local.ministack.app import build_app

@@ -9,6 +9,7 @@ from ministack.core import persistence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from byollm.local.cloudformation import install_providers
+from byollm.local.ministack.corrections import correct
 from byollm.local.ministack.environment import STATE
 from byollm.local.ministack.snapshots import Snapshots
 from byollm.local.world import World
@@ -17,6 +18,7 @@ from byollm.local.world import World
 def build_app(world: World) -> ASGIApp:
     """Return ministack with the providers and corrections of this package in it."""
     install_providers(world)
+    correct(world)
     snapshots = Snapshots(world.directory / STATE / "state")
     # Ours, when it is ended: its own would write into the same folder file by file.
     ministack.save_all = lambda services: None

@@ -1,0 +1,121 @@
+"""Alarms that are judged: CloudWatch's part that looks at metrics and says in which state an alarm is.
+
+ministack keeps alarms and does what they ask for when their state changes; when it does, is decided here.
+"""
+
+import asyncio
+import logging
+import operator
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from byollm.local.protocol import Members
+from byollm.local.world import World
+
+log = logging.getLogger(__name__)
+
+_EVERY = 10.0  # seconds of the world's clock
+_SOONEST = 0.25  # real seconds between two looks, however fast the clock is
+
+_COMPARISONS = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+class Alarms:
+    """Judges every alarm again and again, and sets the state of those that have changed.
+
+    Alarms made of alarms follow by themselves.
+
+    Args:
+        world: whose CloudWatch it looks at.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look."""
+        self._loop = asyncio.create_task(self._keep_looking(), name="judge alarms")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
+
+    async def _keep_looking(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._look)
+            except (BotoCoreError, ClientError) as error:
+                log.warning("the alarms cannot be judged: %s", error)
+            await asyncio.sleep(max(_SOONEST, _EVERY / self._world.clock.factor))
+
+    def _look(self) -> None:
+        watch = self._world.client("cloudwatch")
+        for page in watch.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"]):
+            for alarm in page["MetricAlarms"]:
+                values = _measured(watch, alarm, self._world.clock.now())
+                state = judge(alarm, values)
+                if state != alarm["StateValue"]:
+                    reason = f"{values[-5:]} against {alarm['ComparisonOperator']} {alarm['Threshold']}"
+                    log.info("alarm %s is %s: %s", alarm["AlarmName"], state, reason)
+                    watch.set_alarm_state(
+                        AlarmName=alarm["AlarmName"], StateValue=state, StateReason=f"Threshold: {reason}"
+                    )
+
+
+def judge(alarm: Members, values: Sequence[float | None]) -> str:
+    """Say in which state an alarm is, by what was measured in the periods it looks at.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+
+    Args:
+        alarm: as CloudWatch describes it.
+        values: one a period, the newest last; None where nothing was measured.
+    """
+    needed = alarm.get("DatapointsToAlarm") or alarm["EvaluationPeriods"]
+    missing = alarm.get("TreatMissingData", "missing")
+    compare = _COMPARISONS[alarm["ComparisonOperator"]]
+    breaching = sum(
+        missing == "breaching" if value is None else compare(value, alarm["Threshold"]) for value in values
+    )
+    if breaching >= needed:
+        return "ALARM"
+    if any(value is not None for value in values) or missing in ("breaching", "notBreaching"):
+        return "OK"
+    return str(alarm["StateValue"]) if missing == "ignore" else "INSUFFICIENT_DATA"
+
+
+def _measured(watch: Any, alarm: Members, now: float) -> list[float | None]:
+    """Return what was measured in each of the last whole periods, oldest first."""
+    queries = alarm.get("Metrics") or [_query(alarm)]
+    period = max(query.get("MetricStat", query).get("Period", 1) for query in queries)
+    end = now // period * period
+    begin = end - alarm["EvaluationPeriods"] * period
+    answer = watch.get_metric_data(
+        MetricDataQueries=queries,
+        StartTime=datetime.fromtimestamp(begin, UTC),
+        EndTime=datetime.fromtimestamp(end, UTC),
+    )
+    found: dict[float, float] = {}
+    for result in answer["MetricDataResults"]:
+        found |= zip((time.timestamp() for time in result["Timestamps"]), result["Values"], strict=True)
+    return [found.get(begin + number * period) for number in range(round((end - begin) / period))]
+
+
+def _query(alarm: Members) -> Members:
+    stat = {
+        "Metric": {name: alarm[name] for name in ("Namespace", "MetricName", "Dimensions") if name in alarm},
+        "Period": alarm["Period"],
+        "Stat": alarm.get("ExtendedStatistic") or alarm["Statistic"],
+    }
+    return {"Id": "measured", "MetricStat": stat}
