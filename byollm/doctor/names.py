@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 from byollm.aws import listed, one
 from byollm.doctor.finding import Finding, failed, passed, warned
 from byollm.doctor.patient import Patient
+from byollm.doctor.remains import remains
 
 STACKS_PAGE = "https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/troubleshooting.html"
 # From these a stack can only be deleted, or has to be told first how to go on.
@@ -58,15 +59,11 @@ def names(patient: Patient) -> Iterator[Finding]:
 
 
 def leftovers(patient: Patient) -> Iterator[Finding]:
-    """Nothing carries the environment's tag while it has no stacks."""
+    """Nothing of an earlier environment is there while it has no stacks."""
     if patient.stacks():
-        yield passed("the environment has stacks; what carries its tag is theirs")
+        yield passed("the environment has stacks; what there is is theirs")
         return
-    ours = [{"Key": "byollm:environment", "Values": [patient.env]}]
-    tagged = listed(
-        patient.client("resourcegroupstaggingapi"), "get_resources", "ResourceTagMappingList", TagFilters=ours
-    )
-    found = [each["ResourceARN"] for each in tagged]
+    found = [f"{each.kind} {each.name}" for each in remains(patient) if not each.ending]
     if found:
         shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         yield warned(
@@ -75,7 +72,7 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
             "https://docs.aws.amazon.com/ARG/latest/userguide/tag-editor.html",
         )
     else:
-        yield passed("nothing of an earlier environment carries its tag")
+        yield passed("nothing of an earlier environment is there")
 
 
 def _repositories(patient: Patient) -> list[str]:

@@ -23,7 +23,14 @@ BUNDLED = REPOSITORY / "models" / "byollm-tiny"
 def connect(service: str, region: str) -> Any:
     """Make a client that would ask the real AWS; `mock_aws` or a script stands before it."""
     fast = Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5)
-    return _session().client(service, region, config=fast)
+    client = _session().client(service, region, config=fast)
+    client.meta.events.register("before-call.sagemaker.ListInferenceComponents", _no_components)
+    return client
+
+
+def _no_components(**_: object) -> tuple[Any, dict[str, Any]]:
+    """Answer for moto, which knows none."""
+    return SimpleNamespace(status_code=200), {"InferenceComponents": []}
 
 
 @cache
