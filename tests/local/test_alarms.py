@@ -8,7 +8,7 @@ import pytest
 from byollm.local.alarms import judge
 from tests.local.running import Platform, eventually
 
-ALARM = {"EvaluationPeriods": 3, "ComparisonOperator": "GreaterThanThreshold", "Threshold": 1, "StateValue": "OK"}
+ALARM = {
     "EvaluationPeriods": 3,
     "ComparisonOperator": "GreaterThanThreshold",
     "Threshold": 1.0,
