@@ -1,10 +1,12 @@
 """What the functions of one environment are told: the endpoint that should be, where, and as whom."""
 
 import os
-from typing import Self
+import re
+from typing import Any, Self
 
 from pydantic import ValidationError
 
+from byollm.lifecycle.artefact import digest
 from byollm.settings.base import Section, explain
 from byollm.settings.endpoint import EndpointSpec, Name
 from byollm.settings.errors import SettingsError
@@ -49,3 +51,26 @@ class Deployment(Section):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise SettingsError(f"{VARIABLE} is not a deployment:\n{explain(error, cls)}") from None
+
+    @property
+    def component(self) -> str:
+        """Name of the inference component, where hosting is by components."""
+        return f"{self.name}-main"
+
+    @property
+    def alarm_prefix(self) -> str:
+        """What the names of the reconciler's alarms begin with."""
+        return f"{self.name}-endpoint-"
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        """What everything of this environment is tagged with."""
+        return [{"Key": "byollm:environment", "Value": self.environment}]
+
+    def named(self, content: Any) -> str:
+        """Return the name of a model or an endpoint configuration with this content."""
+        return f"{self.name}-{digest(content)}"
+
+    def owns(self, name: str) -> bool:
+        """Whether a model or an endpoint configuration of this name is ours."""
+        return re.fullmatch(rf"{re.escape(self.name)}-[0-9a-f]{{12}}", name) is not None

@@ -19,6 +19,15 @@ class InstanceType:
         """Where one copy of a model has to fit: one GPU, or the instance's memory where there is none."""
         return GPU_MEMORY_GIB[self.gpu] if self.gpu else self.memory_gib
 
+    @property
+    def local_disks(self) -> bool:
+        """Whether its disks are built in; the host encrypts those itself, and SageMaker refuses a key for them.
+
+        All GPU families named here have them, no other has.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
+        """
+        return self.gpus > 0
+
 
 def _family(prefix: str, gpu: str | None, sizes: dict[str, tuple[int, int]]) -> dict[str, InstanceType]:
     return {

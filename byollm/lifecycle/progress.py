@@ -1,0 +1,55 @@
+"""How far a step has come, and the waiting between steps."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one step did, and what the next one waits for."""
+
+    done: bool
+    waiting_for: str = ""
+    changes: tuple[str, ...] = ()
+
+
+class Waiting(Exception):  # noqa: N818 - it is no error: the rest of a step has to wait
+    """Raised inside a step by what is still on its way; carries what that is."""
+
+
+@contextmanager
+def patient(what: str, status: str) -> Iterator[None]:
+    """Wait where SageMaker refuses to delete `what` because it is still being made or changed."""
+    try:
+        yield
+    except ClientError as error:
+        if status != "InService" and error.response["Error"]["Code"] == "ValidationException":
+            raise Waiting(f"{what}: {status}") from None
+        raise
+
+
+def settle(
+    step: Callable[[], Progress],
+    *,
+    until: float,
+    every_s: float = 15.0,
+    tell: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Take steps until one is the last, or it is `until` on the monotonic clock; return the last taken.
+
+    Args:
+        step: such as `Reconciler.remove`.
+        until: when to give up, on `time.monotonic()`.
+        every_s: pause between steps.
+        tell: is told of each step.
+    """
+    while True:
+        progress = step()
+        tell(progress)
+        if progress.done or time.monotonic() + every_s > until:
+            return progress
+        time.sleep(every_s)

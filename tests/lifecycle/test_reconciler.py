@@ -1,0 +1,386 @@
+"""What is declared comes to stand, moves on, is mended, and goes away; killed anywhere, it goes on."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from byollm.lifecycle import Deployment, EndpointFailed, LifecycleError, Reconciler
+from tests.lifecycle.fake import FakeAws, Kill
+from tests.lifecycle.support import (
+    AB,
+    COMPONENT,
+    KEY,
+    SHADOW,
+    TWO,
+    artefact,
+    converge,
+    deployment,
+    serving,
+    take_down,
+)
+
+ROLLING = {"hosting": "component", "rollout": {"strategy": "rolling"}}
+ROLLING_TO_ZERO = {**COMPONENT, "rollout": {"strategy": "rolling"}}
+CANARY = {**TWO, "rollout": {"strategy": "canary"}}
+EVERY = {"one": {}, "component": COMPONENT, "canary": CANARY, "ab": AB, "shadow": SHADOW, "rolling": ROLLING}
+KILLED = pytest.mark.parametrize("spec", [ROLLING_TO_ZERO, CANARY, AB], ids=["component", "canary", "ab"])
+
+
+@pytest.fixture
+def aws() -> FakeAws:
+    return FakeAws()
+
+
+@pytest.fixture(params=EVERY.values(), ids=EVERY.keys())
+def spec(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def killed_everywhere(begin: FakeAws, go: Any) -> dict[str, Any]:
+    """Run `go` killed after each of its calls in turn: it ends as it does unkilled, which is returned."""
+    unkilled = deepcopy(begin)
+    go(unkilled)
+    end = unkilled.state()
+    for n in range(1000):
+        aws = deepcopy(begin)
+        aws.kill_after = n
+        try:
+            go(aws)
+        except Kill:
+            aws.settle()
+            go(aws)
+            assert aws.state() == end, f"killed after call {n}"
+        else:
+            assert n > 5, "nothing was killed"
+            return end
+    raise AssertionError("it does not end")
+
+
+def test_a_declared_endpoint_comes_to_stand(aws: FakeAws, spec: Any) -> None:
+    declared = deployment(spec)
+    steps = converge(aws, declared)
+    assert [step.done for step in steps[:-1]] == [False] * (len(steps) - 1)
+    assert all(step.waiting_for for step in steps[:-1])
+    assert aws.endpoints["byollm-dev"]["EndpointStatus"] == "InService"
+    assert list(aws.targets)
+    for made in [*aws.given("CreateModel"), *aws.given("CreateEndpointConfig"), *aws.given("PutMetricAlarm")]:
+        assert {"Key": "byollm:environment", "Value": "dev"} in made["Tags"]
+
+
+def test_a_second_convergence_changes_nothing(aws: FakeAws, spec: Any) -> None:
+    declared = deployment(spec)
+    converge(aws, declared)
+    aws.calls.clear()
+    (only,) = converge(aws, declared)
+    assert only.changes == ()
+    assert aws.changes == []
+
+
+def standing(declared: Deployment) -> FakeAws:
+    aws = FakeAws()
+    converge(aws, declared)
+    return aws
+
+
+@KILLED
+def test_killed_after_any_call_it_comes_to_the_same_end(spec: Any) -> None:
+    declared = deployment(spec)
+    killed_everywhere(FakeAws(), lambda aws: converge(aws, declared))
+
+
+@KILLED
+def test_killed_after_any_call_an_update_comes_to_the_same_end(spec: Any) -> None:
+    declared = deployment(spec)
+    end = killed_everywhere(standing(declared), lambda aws: converge(aws, declared, serving(declared, 2)))
+    images = {model["PrimaryContainer"]["Image"] for model in end["models"].values()}
+    assert images == {artefact(2).image}
+
+
+@KILLED
+def test_killed_after_any_call_a_removal_leaves_nothing(spec: Any) -> None:
+    declared = deployment(spec)
+    end = killed_everywhere(standing(declared), lambda aws: take_down(aws, declared))
+    assert end == FakeAws().state()
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, COMPONENT), (COMPONENT, {})], ids=["to", "from"])
+def test_a_switch_of_hosting_begins_anew_wherever_it_is_killed(before: Any, after: Any) -> None:
+    end = killed_everywhere(standing(deployment(before)), lambda aws: converge(aws, deployment(after)))
+    assert end == standing(deployment(after)).state()
+
+
+def test_removal_goes_from_the_outside_in(aws: FakeAws) -> None:
+    declared = deployment(COMPONENT)
+    converge(aws, declared)
+    assert Reconciler(aws, declared).left() == [
+        "alarm byollm-dev-endpoint-errors-main",
+        "alarm byollm-dev-endpoint-latency-main",
+        "alarm byollm-dev-endpoint-wake",
+        "scalable target inference-component/byollm-dev-main",
+        "inference component byollm-dev-main",
+        "endpoint byollm-dev",
+        f"endpoint configuration {next(iter(aws.configs))}",
+        f"model {next(iter(aws.models))}",
+    ]
+    aws.calls.clear()
+    take_down(aws, declared)
+    assert aws.changes == [
+        "DeleteAlarms",
+        "DeregisterScalableTarget",
+        "DeleteInferenceComponent",
+        "DeleteEndpoint",
+        "DeleteEndpointConfig",
+        "DeleteModel",
+    ]
+    assert Reconciler(aws, declared).left() == []
+
+
+def test_removal_waits_for_an_endpoint_that_is_still_being_made(aws: FakeAws) -> None:
+    declared = deployment()
+    reconciler = Reconciler(aws, declared)
+    reconciler.step(serving(declared))
+    progress = reconciler.remove()
+    assert not progress.done
+    assert progress.waiting_for == "endpoint byollm-dev: Creating"
+    take_down(aws, declared)
+    assert reconciler.left() == []
+
+
+def test_another_environment_whose_name_begins_alike_is_left_alone(aws: FakeAws) -> None:
+    other = deployment(environment="dev-2", name="byollm-dev-2", package_group="byollm-dev-2")
+    converge(aws, deployment())
+    alone = aws.state()
+    converge(aws, other)
+    take_down(aws, other)
+    assert aws.state() == alone
+
+
+def test_what_served_before_is_taken_away_only_once_the_new_version_serves(aws: FakeAws) -> None:
+    declared = deployment(CANARY)
+    converge(aws, declared)
+    (old,) = aws.models
+    reconciler = Reconciler(aws, declared)
+    reconciler.step(serving(declared, 2))
+    assert old in aws.models
+    aws.settle()
+    assert reconciler.step(serving(declared, 2)).done
+    assert old not in aws.models
+
+
+def test_guards_are_there_before_the_update_that_names_them(aws: FakeAws) -> None:
+    declared = deployment(CANARY)
+    converge(aws, declared)
+    converge(aws, declared, serving(declared, 2))
+    operations = [name for name, _ in aws.calls]
+    assert operations.index("PutMetricAlarm") < operations.index("UpdateEndpoint")
+    (update,) = aws.given("UpdateEndpoint")
+    policy = update["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    assert policy["TrafficRoutingConfiguration"] == {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+        "WaitIntervalInSeconds": 300,
+    }
+    assert update["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"] == [
+        {"AlarmName": "byollm-dev-endpoint-errors-main"},
+        {"AlarmName": "byollm-dev-endpoint-latency-main"},
+    ]
+
+
+def test_a_guard_already_in_alarm_cannot_judge_the_cure(aws: FakeAws) -> None:
+    declared = deployment(CANARY)
+    converge(aws, declared)
+    aws.alarms["byollm-dev-endpoint-errors-main"]["StateValue"] = "ALARM"
+    converge(aws, declared, serving(declared, 2))
+    (update,) = aws.given("UpdateEndpoint")
+    alarms = update["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert alarms == [{"AlarmName": "byollm-dev-endpoint-latency-main"}]
+
+
+@pytest.mark.parametrize("spec", [CANARY, ROLLING], ids=["variant", "component"])
+def test_a_version_that_was_sent_back_is_told_of_and_not_tried_in_a_circle(aws: FakeAws, spec: Any) -> None:
+    declared = deployment(spec)
+    converge(aws, declared)
+    standing = aws.state()
+    aws.going_back = "Alarm byollm-dev-endpoint-errors-main went off."
+    for _ in range(2):
+        with pytest.raises(
+            EndpointFailed, match=r"was sent back: Alarm byollm-dev-endpoint-errors-main went off"
+        ):
+            converge(aws, declared, serving(declared, 2))
+    assert len(aws.given("UpdateEndpoint") + aws.given("UpdateInferenceComponent")) == 1
+
+    aws.going_back = None
+    converge(aws, declared)  # back to what is approved
+    for kept in (*aws.endpoints.values(), *aws.components.values()):
+        kept.pop("FailureReason", None)
+    assert aws.state() == standing
+    converge(aws, declared, serving(declared, 2))  # and then it may be tried again
+    assert {model["PrimaryContainer"]["Image"] for model in aws.models.values()} == {artefact(2).image}
+
+
+@pytest.mark.parametrize("spec", [{}, COMPONENT], ids=["endpoint", "component"])
+def test_what_could_not_be_brought_up_is_told_of_and_made_anew(aws: FakeAws, spec: Any) -> None:
+    declared = deployment(spec)
+    if spec:
+        reconciler = Reconciler(aws, declared)
+        reconciler.step(serving(declared))
+        aws.settle()
+    aws.failing = "The container did not pass the ping health check."
+    with pytest.raises(EndpointFailed, match=r"did not pass the ping health check.*makes it anew"):
+        converge(aws, declared)
+    aws.failing = None
+    aws.settle()
+    converge(aws, declared)
+    assert aws.endpoints["byollm-dev"]["EndpointStatus"] == "InService"
+
+
+def test_counts_stay_and_weights_follow_the_specification_without_a_new_fleet(aws: FakeAws) -> None:
+    converge(aws, deployment(AB))
+    aws.endpoints["byollm-dev"]["ProductionVariants"][0]["DesiredInstanceCount"] = 4
+    shared = {"variants": [{"name": "main", "weight": 1}, {"name": "other", "weight": 3}]}
+    converge(aws, deployment(shared))
+    assert aws.given("UpdateEndpoint") == []
+    main, other = aws.endpoints["byollm-dev"]["ProductionVariants"]
+    assert (main["DesiredWeight"], other["DesiredWeight"]) == (1, 3)
+    assert main["DesiredInstanceCount"] == 4
+
+
+def test_more_or_fewer_instances_need_no_new_fleet(aws: FakeAws) -> None:
+    converge(aws, deployment())
+    converge(aws, deployment({"scaling": {"minimum": 2, "maximum": 8}}))
+    assert aws.given("UpdateEndpoint") == []
+    target = aws.targets["endpoint/byollm-dev/variant/main"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 8)
+
+
+def test_a_variant_that_goes_is_scaled_no_longer_before_it_goes(aws: FakeAws) -> None:
+    converge(aws, deployment(AB))
+    converge(aws, deployment({}))
+    (update,) = aws.given("UpdateEndpoint")
+    assert "DeploymentConfig" not in update  # only between configurations of the same variants
+    assert list(aws.targets) == ["endpoint/byollm-dev/variant/main"]
+    assert sorted(aws.alarms) == ["byollm-dev-endpoint-errors-main", "byollm-dev-endpoint-latency-main"]
+
+
+def test_another_instance_type_is_reached(aws: FakeAws) -> None:
+    converge(aws, deployment())
+    converge(aws, deployment({"instance_type": "ml.g6.4xlarge"}))
+    (config,) = aws.configs.values()
+    assert config["ProductionVariants"][0]["InstanceType"] == "ml.g6.4xlarge"
+    assert list(aws.targets) == ["endpoint/byollm-dev/variant/main"]
+
+
+def test_a_variant_with_nothing_to_serve_yet_is_left_out(aws: FakeAws) -> None:
+    converge(aws, deployment(AB), {"main": artefact()})
+    assert [one["VariantName"] for one in aws.endpoints["byollm-dev"]["ProductionVariants"]] == ["main"]
+    with pytest.raises(LifecycleError, match="Publish one"):
+        converge(aws, deployment(SHADOW), {"next": artefact()})
+    with pytest.raises(LifecycleError, match="has no variant another"):
+        converge(aws, deployment(), {"another": artefact()})
+
+
+def _another_config(aws: FakeAws) -> None:
+    (config,) = aws.configs.values()
+    variant = config["ProductionVariants"][0] | {"InstanceType": "ml.g5.xlarge"}
+    aws.configs["by-hand"] = {**config, "ProductionVariants": [variant]}
+    aws.endpoints["byollm-dev"]["EndpointConfigName"] = "by-hand"
+    aws.targets.clear()
+
+
+VARIANT = {
+    "ServiceNamespace": "sagemaker",
+    "ResourceId": "endpoint/byollm-dev/variant/main",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+}
+
+
+def _no_target(aws: FakeAws) -> None:
+    aws.client("application-autoscaling").deregister_scalable_target(**VARIANT)
+
+
+def _another_policy(aws: FakeAws) -> None:
+    aws.client("application-autoscaling").put_scaling_policy(
+        **VARIANT, PolicyName="mine", PolicyType="TargetTrackingScaling"
+    )
+
+
+def _another_specification(aws: FakeAws) -> None:
+    aws.components["byollm-dev-main"]["Specification"] |= {"StartupParameters": {}}
+
+
+def _no_component(aws: FakeAws) -> None:
+    del aws.tags[aws.components.pop("byollm-dev-main")["InferenceComponentArn"]]
+
+
+def _no_endpoint(aws: FakeAws) -> None:
+    del aws.tags[aws.endpoints.pop("byollm-dev")["EndpointArn"]]
+    aws.targets.clear()
+    aws.policies.clear()
+
+
+def _another_weight(aws: FakeAws) -> None:
+    aws.endpoints["byollm-dev"]["ProductionVariants"][0]["DesiredWeight"] = 0.5
+
+
+DRIFT = {
+    "config": ({}, _another_config),
+    "weight": (AB, _another_weight),
+    "limits": ({}, lambda aws: next(iter(aws.targets.values())).update(MaxCapacity=50)),
+    "no target": ({}, _no_target),
+    "no policy": (COMPONENT, lambda aws: aws.policies.pop(("inference-component/byollm-dev-main", "wake"))),
+    "a policy too many": ({}, _another_policy),
+    "no alarm": ({}, lambda aws: aws.alarms.pop("byollm-dev-endpoint-errors-main")),
+    "no wake": (COMPONENT, lambda aws: aws.alarms.pop("byollm-dev-endpoint-wake")),
+    "threshold": ({}, lambda aws: aws.alarms["byollm-dev-endpoint-latency-main"].update(Threshold=1.0)),
+    "component": (COMPONENT, _another_specification),
+    "no component": (COMPONENT, _no_component),
+    "no model": ({}, lambda aws: aws.models.clear()),
+    "no config": ({}, lambda aws: aws.configs.clear()),
+    "no endpoint": ({}, _no_endpoint),
+}
+
+
+@pytest.mark.parametrize(("spec", "change"), DRIFT.values(), ids=DRIFT.keys())
+def test_what_was_changed_by_hand_is_put_back(aws: FakeAws, spec: Any, change: Any) -> None:
+    declared = deployment(spec)
+    converge(aws, declared)
+    standing = aws.state()
+    change(aws)
+    assert aws.state() != standing
+    converge(aws, declared)
+    aws.configs.pop("by-hand", None)  # somebody's; it stays
+    assert aws.state() == standing
+
+
+def test_an_endpoint_that_sleeps_wakes_for_a_new_version(aws: FakeAws) -> None:
+    declared = deployment(COMPONENT)
+    converge(aws, declared)
+    aws.components["byollm-dev-main"]["RuntimeConfig"] = {"DesiredCopyCount": 0}
+    converge(aws, declared)
+    assert aws.given("UpdateInferenceComponent") == []
+    converge(aws, declared, serving(declared, 2))
+    (update,) = aws.given("UpdateInferenceComponent")
+    assert update["RuntimeConfig"] == {"CopyCount": 1}
+
+
+def test_a_renewal_replaces_the_instances_once(aws: FakeAws) -> None:
+    declared = deployment()
+    converge(aws, declared)
+    before = set(aws.configs)
+    for _ in range(2):
+        Reconciler(aws, declared).renew("2026-01-01T00:00:00Z")
+        converge(aws, declared)
+    assert len(aws.given("UpdateEndpoint")) == 1
+    assert not before & set(aws.configs)
+    assert len(aws.configs) == 1
+
+
+def test_disks_take_the_key_only_where_the_instance_type_does(aws: FakeAws) -> None:
+    converge(aws, deployment(kms_key_arn=KEY))
+    (config,) = aws.configs.values()
+    assert "KmsKeyId" not in config
+    cpu = {"instance_type": "ml.c7i.4xlarge", "host_image": None}
+    converge(aws, deployment(cpu, kms_key_arn=KEY))
+    (config,) = aws.configs.values()
+    assert config["KmsKeyId"] == KEY
