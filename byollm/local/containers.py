@@ -1,7 +1,8 @@
 """Containers on this machine: plain processes, or podman's and Docker's where an image is one of theirs.
 
 `images.json` in the world's directory says what an image is: `{"<repository>@<digest>": ["argv", …]}` is run
-as a process; a string in place of the list is the name of an image that podman or Docker has.
+as a process, and so is `{"argv": […], "port": "NAME"}`, whose setting `NAME` says where it listens; a string in
+place of the list is the name of an image that podman or Docker has.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from byollm.local import container_init
 from byollm.local.world import World
@@ -27,6 +29,7 @@ GRACE_S = 30.0
 ENGINES = ("podman", "docker")
 # What a process cannot do without; everything else of this process's environment stays here.
 KEPT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+SAGEMAKER_PORT = "SAGEMAKER_BIND_TO_PORT"
 
 
 class ContainerError(ByollmError):
@@ -61,12 +64,19 @@ class Container:
         pid: of the process inside; None if it could not be run.
         log: the file of what it writes.
         port: where it listens, if it does.
+        environment: what was said to it.
     """
 
     def __init__(
-        self, name: str, process: asyncio.subprocess.Process, pid: int | None, log: Path, port: int | None
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        pid: int | None,
+        log: Path,
+        port: int | None,
+        environment: Mapping[str, str],
     ) -> None:
-        self.name, self.pid, self.log, self.port = name, pid, log, port
+        self.name, self.pid, self.log, self.port, self.environment = name, pid, log, port, environment
         self._process = process
 
     @property
@@ -136,16 +146,20 @@ class Containers:
             name: unique among the running ones.
             log: the log group that AWS would write to; the file is `log_file(log, name)`.
             environment: all that it is to have; of this process it gets the PATH and the language.
-            port: where it is to listen on this machine, told to it as `SAGEMAKER_BIND_TO_PORT`.
+            port: where it is to listen on this machine, told to it by the variable of its image, or else as
+                `SAGEMAKER_BIND_TO_PORT`.
 
         Raises:
             ContainerError: nobody knows the image, or no engine is there to run it.
         """
-        known = self._look_up(image)
+        known, variable = self._look_up(image)
         scratch = Path(tempfile.mkdtemp(prefix=f"{_plain(name)}-", dir=self._folder("containers")))
         given = dict(environment)
         if port is not None:
-            given["SAGEMAKER_BIND_TO_PORT"] = str(port)
+            given[variable] = str(port)
+            host = variable.removesuffix("PORT") + "HOST"
+            if host in given:  # a container listens for everybody; a process for this machine alone
+                given[host] = "127.0.0.1"
         after: list[str] = []
         if isinstance(known, str):
             engine, label = _engine(), f"byollm-{scratch.name}"
@@ -168,7 +182,7 @@ class Containers:
         )
         assert process.stdout is not None
         pid = (await process.stdout.readline()).strip()
-        return Container(name, process, int(pid) if pid else None, file, port)
+        return Container(name, process, int(pid) if pid else None, file, port, given)
 
     def knows(self, image: str) -> bool:
         """Whether there is such an image."""
@@ -178,20 +192,22 @@ class Containers:
         """Where the log of the container `name` in the log group `group` is."""
         return self._world.directory / "logs" / group.strip("/") / f"{_plain(name)}.log"
 
-    def _look_up(self, image: str) -> list[str] | str:
+    def _look_up(self, image: str) -> tuple[list[str] | str, str]:
+        """Return what an image is, and the variable by which it is told its port."""
         images, name = self._images(), _without_registry(image)
         if name not in images:
             raise ContainerError(
                 f"there is no image {name} on this machine: `byollm up` makes them. "
                 f"Known: {', '.join(sorted(images)) or 'none'}"
             )
-        return images[name]
+        known = images[name]
+        if isinstance(known, dict):
+            return known["argv"], known.get("port", SAGEMAKER_PORT)
+        return known, SAGEMAKER_PORT
 
-    def _images(self) -> dict[str, list[str] | str]:
+    def _images(self) -> dict[str, Any]:
         try:
-            images: dict[str, list[str] | str] = json.loads(
-                (self._world.directory / "images.json").read_text()
-            )
+            images: dict[str, Any] = json.loads((self._world.directory / "images.json").read_text())
         except FileNotFoundError:
             return {}
         return images

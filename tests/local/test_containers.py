@@ -189,3 +189,23 @@ def test_an_image_that_nobody_knows_is_refused_with_those_that_are_known(tmp_pat
 def test_there_are_no_mounts_outside_opt_ml(tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="under /opt/ml only"):
         Mount(tmp_path, "/opt/ml/../../etc")
+
+
+def test_a_port_is_told_by_the_setting_of_the_image_and_opens_to_this_machine_only(tmp_path: Path) -> None:
+    script = "import json, os; print(json.dumps(dict(os.environ)), flush=True)"
+    world = world_with(tmp_path, script)
+    entry = {"argv": [sys.executable, "-c", script], "port": "APP__PORT"}
+    (tmp_path / "images.json").write_text(json.dumps({REPOSITORY: entry}))
+
+    async def scenario() -> Container:
+        container = await Containers(world).start(
+            IMAGE, [], name="app", log=GROUP, environment={"APP__HOST": "0.0.0.0"}, port=4000
+        )
+        await container.wait()
+        return container
+
+    container = asyncio.run(scenario())
+    said = json.loads(container.log.read_text())
+    assert (said["APP__PORT"], said["APP__HOST"]) == ("4000", "127.0.0.1")
+    assert container.environment["APP__PORT"] == "4000"
+    assert "SAGEMAKER_BIND_TO_PORT" not in said
