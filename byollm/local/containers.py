@@ -1,8 +1,8 @@
 """Containers on this machine: plain processes, or podman's and Docker's where an image is one of theirs.
 
 `images.json` in the world's directory says what an image is: `{"<repository>@<digest>": ["argv", …]}` is run
-as a process, and so is `{"argv": […], "port": "NAME"}`, whose setting `NAME` says where it listens; a string in
-place of the list is the name of an image that podman or Docker has.
+as a process, and so is `{"argv": […], "port": "NAME"}`, whose setting `NAME` says where it listens; a
+string is the name of an image that podman or Docker has.
 """
 
 import asyncio
