@@ -1,8 +1,10 @@
 """Models: which image and which files."""
 
 from byollm.local.containers import Containers
-from byollm.local.protocol import AwsError, Members
+from byollm.local.protocol import Members
 from byollm.local.sagemaker.collection import Collection
+from byollm.local.sagemaker.faults import invalid, not_emulated
+from byollm.local.sagemaker.plan import only_container
 
 
 class Models:
@@ -15,7 +17,7 @@ class Models:
         """CreateModel."""
         container = _container(given)
         if not self._containers.knows(container["Image"]):
-            raise AwsError("ValidationException", f"Requested image {container['Image']} not found.")
+            raise invalid(f"Requested image {container['Image']} not found.")
         return {"ModelArn": self._models.add(given)["ModelArn"]}
 
     async def describe_model(self, given: Members) -> Members:
@@ -33,14 +35,13 @@ class Models:
 
 def _container(given: Members) -> Members:
     """Return the one container of a model; what is not emulated is refused by name."""
-    containers = given.get("Containers") or [given.get("PrimaryContainer", {})]
-    if len(containers) != 1:
-        raise AwsError("ValidationException", "models of one container are emulated (docs/local.md)", 501)
-    container: Members = containers[0]
+    if len(given.get("Containers", ())) > 1:
+        raise not_emulated("a model of several containers")
+    container = only_container(given)
     if container.get("Mode") == "MultiModel":
-        raise AwsError("ValidationException", "MultiModel mode is not emulated (docs/local.md)", 501)
+        raise not_emulated("MultiModel mode")
+    if "ModelPackageName" in container:
+        raise not_emulated("a model of a ModelPackageName")
     if "Image" not in container:
-        raise AwsError(
-            "ValidationException", "models of a ModelPackageName are not emulated (docs/local.md)", 501
-        )
+        raise invalid("A model needs a container with an Image.")
     return container

@@ -8,8 +8,15 @@ from starlette.routing import Route
 from byollm.local.containers import Containers
 from byollm.local.protocol import JsonService
 from byollm.local.sagemaker.collection import Collection
+from byollm.local.sagemaker.components import Components
+from byollm.local.sagemaker.endpoint_configs import EndpointConfigs
+from byollm.local.sagemaker.endpoints import Endpoints
+from byollm.local.sagemaker.fleet import Yard
+from byollm.local.sagemaker.model_files import ModelFiles
 from byollm.local.sagemaker.models import Models
+from byollm.local.sagemaker.runtime import Runtime
 from byollm.local.sagemaker.tags import Tags
+from byollm.local.sagemaker.telemetry import Telemetry
 from byollm.local.world import World
 
 
@@ -34,10 +41,24 @@ class SageMaker(JsonService):
     def __init__(self, world: World, containers: Containers) -> None:
         store = world.store("sagemaker")
         tags = Tags(store)
-        models = Collection(world, store, tags, "Model", "model", "model")
-        self._running: tuple[Running, ...] = ()
-        super().__init__("sagemaker", tags, Models(models, containers))
-        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"])])
+
+        def collection(kind: str, path: str, words: str) -> Collection:
+            return Collection(world, store, tags, kind, path, words)
+
+        models = collection("Model", "model", "model")
+        configs = collection("EndpointConfig", "endpoint-config", "endpoint configuration")
+        yard = Yard(world, containers, ModelFiles(world))
+        endpoints = Endpoints(yard, collection("Endpoint", "endpoint", "endpoint"), configs, models)
+        placed = collection("InferenceComponent", "inference-component", "inference component")
+        components = Components(yard, placed, models, endpoints)
+        telemetry = Telemetry(world, lambda: endpoints.hosts.items())
+        self._running: tuple[Running, ...] = (endpoints, components, telemetry)
+        super().__init__(
+            "sagemaker",
+            *(tags, Models(models, containers), EndpointConfigs(configs, models), endpoints, components),
+        )
+        runtime = Runtime(world, endpoints, telemetry)
+        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"]), *runtime.routes])
 
     async def start(self) -> None:
         """Resume endpoints and jobs that ran before."""
