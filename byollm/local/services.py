@@ -1,10 +1,13 @@
 """The emulated services that live in the front process, by the signing name of their requests."""
 
 from byollm.local.balancer import Balancers
+from byollm.local.containers import Containers
 from byollm.local.front import Service
+from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
 
 
 def make_services(world: World) -> dict[str, Service]:
     """Make them, in the order they are to be started."""
-    return {"elasticloadbalancing": Balancers(world)}
+    containers = Containers(world)
+    return {"elasticloadbalancing": Balancers(world), "sagemaker": SageMaker(world, containers)}
