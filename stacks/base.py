@@ -1,6 +1,7 @@
 """What every stack of the platform shares: its name, its place, its tags and how long its parts live."""
 
 from aws_cdk import App, Environment, RemovalPolicy, Stack, Tags
+from aws_cdk import aws_iam as iam
 
 from byollm.settings import AwsSettings
 
@@ -40,3 +41,11 @@ class PlatformStack(Stack):
         # By these `byollm destroy` finds what is left, and the bill tells environments apart.
         Tags.of(self).add("byollm:environment", env)
         Tags.of(self).add("byollm:stack", role)
+
+
+def on_behalf_of(stack: Stack, service: str) -> iam.ServicePrincipal:
+    """Return a service as the one that takes on a role: for this account, and so tricked by no other.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
+    """
+    return iam.ServicePrincipal(service, conditions={"StringEquals": {"aws:SourceAccount": stack.account}})

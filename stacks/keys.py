@@ -33,6 +33,16 @@ class KeysStack(PlatformStack):
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
             )
         )
+        # What a release logs was encrypted with it.
+        # https://docs.aws.amazon.com/step-functions/latest/dg/encryption-at-rest.html
+        self.data.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("delivery.logs.amazonaws.com")],
+                actions=["kms:Decrypt"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+            )
+        )
         # The record of calls is written under it.
         # https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-kms-key-policy-for-cloudtrail.html
         self.data.add_to_resource_policy(

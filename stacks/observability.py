@@ -1,6 +1,9 @@
-"""Watching: the topic that alarms are sent to, the budget, the record of calls."""
+"""Watching: the topics that people and functions hear from, the budget, the record of calls.
 
-from aws_cdk import App, Duration
+Nothing here knows of what is watched, so that every other stack may send alarms here.
+"""
+
+from aws_cdk import App, Duration, SecretValue
 from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudtrail as cloudtrail
 from aws_cdk import aws_iam as iam
@@ -35,17 +38,20 @@ class ObservabilityStack(PlatformStack):
             settings=aws,
             description="Alarms, budget and record of the byollm platform",
         )
-        self.alarms = self._topic(watching, data_key)
+        self.alarms = self._topic("Alarms", "alarms", data_key)
+        # Who subscribes to it brings the endpoint down: see the lifecycle stack.
+        self.overspending = self._topic("Overspending", "overspending", data_key)
+        self._tell(watching)
         if watching.monthly_budget_usd is not None:
             self._budget(watching.monthly_budget_usd)
         if watching.trail:
             self._trail(aws, data_key, logs_key, access_logs)
 
-    def _topic(self, watching: ObservabilitySettings, key: kms.IKey) -> sns.Topic:
+    def _topic(self, id: str, about: str, key: kms.IKey) -> sns.Topic:
         topic = sns.Topic(
             self,
-            "Alarms",
-            display_name=f"byollm {self.environment_name}",
+            id,
+            display_name=f"byollm {self.environment_name} {about}",
             master_key=key,
             enforce_ssl=True,
         )
@@ -57,16 +63,28 @@ class ObservabilityStack(PlatformStack):
                 conditions={"StringEquals": {"aws:SourceAccount": self.account}},
             )
         )
-        for number, email in enumerate(watching.alarm_emails):
-            sns.Subscription(
-                self, f"Email{number}", topic=topic, protocol=sns.SubscriptionProtocol.EMAIL, endpoint=email
-            )
         return topic
 
+    def _tell(self, watching: ObservabilitySettings) -> None:
+        for number, email in enumerate(watching.alarm_emails):
+            sns.Subscription(
+                self,
+                f"Email{number}",
+                topic=self.alarms,
+                protocol=sns.SubscriptionProtocol.EMAIL,
+                endpoint=email,
+            )
+        if watching.pagerduty_secret:
+            sns.Subscription(
+                self,
+                "PagerDuty",
+                topic=self.alarms,
+                protocol=sns.SubscriptionProtocol.HTTPS,
+                # The template names the secret; CloudFormation reads it as it deploys.
+                endpoint=SecretValue.secrets_manager(watching.pagerduty_secret).unsafe_unwrap(),
+            )
+
     def _budget(self, amount: float) -> None:
-        subscriber = budgets.CfnBudget.SubscriberProperty(
-            address=self.alarms.topic_arn, subscription_type="SNS"
-        )
         budget = budgets.CfnBudget(
             self,
             "Budget",
@@ -85,13 +103,20 @@ class ObservabilityStack(PlatformStack):
                         threshold=percent,
                         threshold_type="PERCENTAGE",
                     ),
-                    subscribers=[subscriber],
+                    subscribers=[
+                        budgets.CfnBudget.SubscriberProperty(address=topic.topic_arn, subscription_type="SNS")
+                    ],
                 )
-                for kind, percent in (("ACTUAL", 80), ("FORECASTED", 100))
+                for kind, percent, topic in (
+                    ("ACTUAL", 80, self.alarms),
+                    ("FORECASTED", 100, self.alarms),
+                    ("ACTUAL", 100, self.overspending),
+                )
             ],
         )
-        # AWS tries the subscriber when the budget is made.
-        budget.node.add_dependency(self.alarms.node.find_child("Policy"))
+        # AWS tries the subscribers when the budget is made.
+        for topic in (self.alarms, self.overspending):
+            budget.node.add_dependency(topic.node.find_child("Policy"))
 
     def _trail(
         self, aws: AwsSettings, data_key: kms.IKey, logs_key: kms.IKey, access_logs: s3.IBucket

@@ -5,7 +5,10 @@ from cdk_nag import AwsSolutionsChecks
 
 from byollm.settings import Settings
 from stacks.copies import ModelCopyStack
+from stacks.functions import FunctionPlace
+from stacks.inference import InferencePlace, InferenceStack
 from stacks.keys import KeysStack
+from stacks.lifecycle import LifecyclePlace, LifecycleStack
 from stacks.network import NetworkStack
 from stacks.observability import ObservabilityStack
 from stacks.registry import RegistryStack
@@ -29,7 +32,7 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
             for region in storage.model_copies
         ],
     )
-    ObservabilityStack(
+    observability = ObservabilityStack(
         app,
         env=env,
         aws=aws,
@@ -43,6 +46,7 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
         app,
         env=env,
         aws=aws,
+        jobs=settings.jobs,
         place=TrainingPlace(
             subnets=network.private_subnets,
             group=network.groups.training,
@@ -52,5 +56,36 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
             key=keys.data,
             repository=registry.repositories["training"],
         ),
+    )
+    functions = FunctionPlace(
+        aws=aws,
+        watching=settings.observability,
+        data_key=keys.data,
+        logs_key=keys.logs,
+        alarms=observability.alarms,
+    )
+    inference = InferenceStack(
+        app,
+        env=env,
+        spec=settings.endpoint,
+        place=InferencePlace(
+            subnets=network.private_subnets,
+            group=network.groups.inference,
+            key=keys.data,
+            repository=registry.repositories["inference"],
+            models=stored.models,
+        ),
+        functions=functions,
+    )
+    LifecycleStack(
+        app,
+        env=env,
+        inference=inference,
+        place=LifecyclePlace(
+            models=stored.models,
+            repository=registry.repositories["inference"],
+            overspending=observability.overspending,
+        ),
+        functions=functions,
     )
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

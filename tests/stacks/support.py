@@ -15,6 +15,8 @@ from aws_cdk import App  # isort: skip
 ROOT = Path(stacks.__file__).parents[1]
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "base")
 
+PSEUDO = {"AWS::AccountId": "123456789012", "AWS::Region": "ca-central-1", "AWS::Partition": "aws"}
+
 Resource = dict[str, Any]
 
 
@@ -56,3 +58,14 @@ def synthesise(env: str, directory: Path, settings: Settings | None = None) -> S
         for path in sorted(directory.glob(f"*{suffix}"))
     }
     return Synthesis(env, directory, templates)
+
+
+def resolved(value: Any) -> str:
+    """Write out a text of a template as CloudFormation would, with names for what it knows only later."""
+    if isinstance(value, str):
+        return value
+    ((function, arguments),) = value.items()
+    if function == "Fn::Join":
+        return str(arguments[0]).join(map(resolved, arguments[1]))
+    named: str = arguments if isinstance(arguments, str) else ".".join(arguments)
+    return PSEUDO.get(named) or f"known-at-deployment-{named.rpartition(':')[2]}"

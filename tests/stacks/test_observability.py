@@ -1,5 +1,7 @@
 """Alarms reach people, the budget is watched, and calls are recorded where the settings say so."""
 
+from typing import Any
+
 import pytest
 
 from byollm.settings import ObservabilitySettings, load_settings
@@ -8,25 +10,37 @@ from tests.stacks.support import Synthesis, synthesise
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Synthesis:
-    watching = ObservabilitySettings(alarm_emails=("on-call@example.org",), monthly_budget_usd=100)
+    watching = ObservabilitySettings(
+        alarm_emails=("on-call@example.org",),
+        release_emails=("approver@example.org",),
+        pagerduty_secret="byollm/pagerduty",
+        monthly_budget_usd=100,
+    )
     settings = load_settings("dev").model_copy(update={"observability": watching})
     return synthesise("dev", tmp_path_factory.mktemp("told"), settings)
 
 
-def test_the_alarms_topic_is_encrypted_and_takes_tls_only(synthesis: Synthesis) -> None:
-    (topic,) = synthesis.of("observability", "AWS::SNS::Topic").values()
-    assert "Data" in str(topic["KmsMasterKeyId"])
-    (policy,) = synthesis.of("observability", "AWS::SNS::TopicPolicy").values()
-    conditions = {each["Effect"]: each["Condition"] for each in policy["PolicyDocument"]["Statement"]}
+def policy_of(synthesis: Synthesis, topic: str) -> list[dict[str, Any]]:
+    """The statements about the one topic of the observability stack whose name begins so."""
+    policies = synthesis.of("observability", "AWS::SNS::TopicPolicy").values()
+    (policy,) = [each for each in policies if each["Topics"][0]["Ref"].startswith(topic)]
+    statements: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return statements
+
+
+@pytest.mark.parametrize("topic", ["Alarms", "Overspending"])
+def test_topics_are_encrypted_and_take_tls_only(synthesis: Synthesis, topic: str) -> None:
+    for properties in synthesis.of("observability", "AWS::SNS::Topic").values():
+        assert "Data" in str(properties["KmsMasterKeyId"])
+    conditions = {each["Effect"]: each["Condition"] for each in policy_of(synthesis, topic)}
     assert conditions["Deny"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert conditions["Allow"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
 def test_all_who_send_to_the_topic_may_use_its_key(synthesis: Synthesis) -> None:
-    (policy,) = synthesis.of("observability", "AWS::SNS::TopicPolicy").values()
     senders = {
         sender
-        for each in policy["PolicyDocument"]["Statement"]
+        for each in policy_of(synthesis, "Alarms")
         if each["Effect"] == "Allow"
         for sender in each["Principal"]["Service"]
     }
@@ -38,16 +52,41 @@ def test_all_who_send_to_the_topic_may_use_its_key(synthesis: Synthesis) -> None
 
 
 def test_people_are_told_of_alarms_and_of_the_budget(told: Synthesis) -> None:
-    (subscription,) = told.of("observability", "AWS::SNS::Subscription").values()
-    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "on-call@example.org")
+    subscriptions = told.of("observability", "AWS::SNS::Subscription").values()
+    assert ("email", "on-call@example.org") in [
+        (each["Protocol"], each["Endpoint"]) for each in subscriptions
+    ]
     (budget,) = told.of("observability", "AWS::Budgets::Budget").values()
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 100, "Unit": "USD"}
     assert budget["Budget"]["CostFilters"] == {"TagKeyValue": ["user:byollm:environment$dev"]}
-    thresholds = {
-        (each["Notification"]["NotificationType"], each["Notification"]["Threshold"])
+    told_of = [
+        (
+            each["Notification"]["NotificationType"],
+            each["Notification"]["Threshold"],
+            each["Subscribers"][0]["Address"]["Ref"][:-8],
+        )
         for each in budget["NotificationsWithSubscribers"]
-    }
-    assert thresholds == {("ACTUAL", 80), ("FORECASTED", 100)}
+    ]
+    assert told_of == [
+        ("ACTUAL", 80, "Alarms"),
+        ("FORECASTED", 100, "Alarms"),
+        ("ACTUAL", 100, "Overspending"),  # which brings the endpoint down
+    ]
+
+
+def test_pagerduty_hears_of_alarms_and_its_address_stays_a_secret(told: Synthesis) -> None:
+    subscriptions = told.of("observability", "AWS::SNS::Subscription")
+    (pagerduty,) = [each for name, each in subscriptions.items() if name.startswith("PagerDuty")]
+    assert pagerduty["Protocol"] == "https"
+    assert pagerduty["Endpoint"] == "{{resolve:secretsmanager:byollm/pagerduty:SecretString:::}}"
+    assert pagerduty["TopicArn"]["Ref"].startswith("Alarms")
+
+
+def test_approvers_hear_of_releases(told: Synthesis) -> None:
+    subscriptions = told.of("lifecycle", "AWS::SNS::Subscription").values()
+    (email,) = [each for each in subscriptions if each["Protocol"] == "email"]
+    assert email["Endpoint"] == "approver@example.org"
+    assert email["TopicArn"]["Ref"].startswith("Releases")
 
 
 def test_the_budget_counts_what_the_stacks_are_tagged_with(told: Synthesis) -> None:
