@@ -4,7 +4,9 @@ from byollm.lifecycle.artefact import Artefact, Artefacts
 from byollm.lifecycle.deployment import Deployment
 from byollm.lifecycle.errors import EndpointFailed, LifecycleError, SmokeTestFailed
 from byollm.lifecycle.progress import Progress, settle
+from byollm.lifecycle.publish import ModelFolder
 from byollm.lifecycle.reconciler import Reconciler
+from byollm.lifecycle.versions import Versions
 
 __all__ = [
     "Artefact",
@@ -12,8 +14,10 @@ __all__ = [
     "Deployment",
     "EndpointFailed",
     "LifecycleError",
+    "ModelFolder",
     "Progress",
     "Reconciler",
     "SmokeTestFailed",
+    "Versions",
     "settle",
 ]

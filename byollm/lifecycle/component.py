@@ -82,6 +82,17 @@ class Component:
         changes.append(f"component {self._name} moves to {wanted['ModelName']}")
         raise Waiting(f"component {self._name}: Updating")
 
+    def sleep(self, changes: list[str]) -> None:
+        """Let no copy run; not while it moves."""
+        found = self.found()
+        if found is None or found.get("InferenceComponentStatus") != "InService":
+            return
+        if found.get("RuntimeConfig", {}).get("DesiredCopyCount"):
+            self._sagemaker.update_inference_component_runtime_config(
+                InferenceComponentName=self._name, DesiredRuntimeConfig={"CopyCount": 0}
+            )
+            changes.append(f"component {self._name} goes to sleep")
+
     def remove(self, changes: list[str]) -> None:
         """Delete every component on the endpoint, whoever made it, and wait until all are gone."""
         components = self.all()

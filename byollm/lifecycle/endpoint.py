@@ -136,12 +136,30 @@ class Endpoint:
             changes.append(f"endpoint {self._name} shares requests anew")
             raise Waiting(f"endpoint {self._name}: Updating")
 
-    def renew(self, reason: str) -> None:
-        """Make the next step replace every instance by a fresh one, once for each reason."""
+    def renew(self, reason: str) -> bool:
+        """Make the next step replace every instance by a fresh one; not while it moves anyway."""
         found = self.found()
-        if found:
-            tag = {"Key": RENEWAL, "Value": reason}
-            self._sagemaker.add_tags(ResourceArn=found["EndpointArn"], Tags=[tag])
+        if found is None or found["EndpointStatus"] != "InService":
+            return False
+        tag = {"Key": RENEWAL, "Value": reason}
+        self._sagemaker.add_tags(ResourceArn=found["EndpointArn"], Tags=[tag])
+        return True
+
+    def shrink(self, count: int, changes: list[str]) -> None:
+        """Have each variant run on so many instances; not while the endpoint moves."""
+        found = self.found()
+        if found is None or found["EndpointStatus"] != "InService":
+            return
+        more = [
+            {"VariantName": variant["VariantName"], "DesiredInstanceCount": count}
+            for variant in variants_of(found)
+            if variant.get("DesiredInstanceCount", count) > count
+        ]
+        if more:
+            self._sagemaker.update_endpoint_weights_and_capacities(
+                EndpointName=self._name, DesiredWeightsAndCapacities=more
+            )
+            changes.append(f"endpoint {self._name} shrinks to {count} instances a variant")
 
     def remove(self, changes: list[str]) -> None:
         """Delete it, and wait until it is gone."""

@@ -17,6 +17,10 @@ class Progress:
     changes: tuple[str, ...] = ()
 
 
+LONGEST_PAUSE_S = 15.0
+"""Between two looks at what takes minutes."""
+
+
 class Waiting(Exception):  # noqa: N818 - it is no error: the rest of a step has to wait
     """Raised inside a step by what is still on its way; carries what that is."""
 
@@ -36,7 +40,6 @@ def settle(
     step: Callable[[], Progress],
     *,
     until: float,
-    every_s: float = 15.0,
     tell: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Take steps until one is the last, or it is `until` on the monotonic clock; return the last taken.
@@ -44,12 +47,13 @@ def settle(
     Args:
         step: such as `Reconciler.remove`.
         until: when to give up, on `time.monotonic()`.
-        every_s: pause between steps.
         tell: is told of each step.
     """
+    pause_s = 1.0
     while True:
         progress = step()
         tell(progress)
-        if progress.done or time.monotonic() + every_s > until:
+        if progress.done or time.monotonic() + pause_s > until:
             return progress
-        time.sleep(every_s)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

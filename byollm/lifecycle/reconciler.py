@@ -104,13 +104,30 @@ class Reconciler:
         ]
 
     @explained()
-    def renew(self, reason: str) -> None:
-        """Ask for a fresh set of instances, which the next step brings up; once for each reason.
+    def renew(self, reason: str) -> bool:
+        """Ask for a fresh set of instances, which the next step brings up; return whether there will be one.
 
         Args:
-            reason: what tells one request from the next, such as the time of an alarm.
+            reason: tells one request from the next, such as a digest of an alarm's time: the same one asked
+                for twice is done once.
         """
-        self._endpoint.renew(reason)
+        return self._endpoint.renew(reason)
+
+    @explained()
+    def scale_down(self) -> list[str]:
+        """Run on as little as the hosting allows, until the next `step` scales again; return what changed.
+
+        Components go to sleep, and stay so; variants keep their declared minimum.
+        """
+        changes: list[str] = []
+        if self._deployment.spec.hosting == "component":
+            self._scaling.cap(0, changes)
+            self._component.sleep(changes)
+        else:
+            fewest = self._deployment.spec.scaling.minimum
+            self._scaling.cap(fewest, changes)
+            self._endpoint.shrink(fewest, changes)
+        return changes
 
     def _tidy(self, wanted: Wanted, config: str, changes: list[str]) -> None:
         """Take away what served before: nothing runs on it any more."""

@@ -137,6 +137,12 @@ class Scaling:
         resources = {f"{_variants(self._deployment)}{name}" for name in names}
         self._release(sorted(resources & set(self.found())), changes)
 
+    def cap(self, most: int, changes: list[str]) -> None:
+        """Let every target have so many and no more, until `agree` is called again."""
+        for resource in sorted(self.found()):
+            self._client.register_scalable_target(**_place(resource), MinCapacity=most, MaxCapacity=most)
+            changes.append(f"{resource} has {most} and scales no further")
+
     def remove(self, changes: list[str]) -> None:
         """Stop scaling; policies go with their target."""
         self._release(sorted(self.found()), changes)

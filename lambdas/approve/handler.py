@@ -2,7 +2,16 @@
 
 from typing import Any
 
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
-def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+from byollm.lifecycle import Versions
+from lambdas.observed import clients, deployment, logger, observed
+
+
+@observed
+def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take `{"version", "approved", "reason"}`; return nothing."""
-    raise NotImplementedError
+    version, approved = str(event["version"]), event["approved"] is True
+    Versions(clients, deployment()).decide(version, approved, str(event["reason"]))
+    logger.info("decided", extra={"version": version, "approved": approved})
+    return {}

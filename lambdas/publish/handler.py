@@ -2,7 +2,16 @@
 
 from typing import Any
 
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
-def handle(event: dict[str, Any], context: Any) -> dict[str, str]:
+from byollm.lifecycle import Artefact, Versions
+from lambdas.observed import clients, deployment, logger, observed
+
+
+@observed
+def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     """Take `{"image", "model", "variant"}`; return `{"version"}`, the ARN of its model package."""
-    raise NotImplementedError
+    artefact = Artefact(image=event["image"], model=event["model"])
+    version = Versions(clients, deployment()).register(artefact, event["variant"])
+    logger.info("registered", extra={"version": version, **artefact.model_dump()})
+    return {"version": version}
