@@ -8,6 +8,7 @@ from rich.console import Console
 
 from byollm import __version__
 from byollm.cli import config, data
+from byollm.cli.destroy import destroy
 from byollm.cli.doctor import doctor
 from byollm.cli.evaluate import evaluate
 from byollm.cli.finetune import finetune
@@ -48,6 +49,7 @@ app.command()(evaluate)
 app.command()(serve)
 app.command()(gateway)
 app.command()(doctor)
+app.command()(destroy)
 app.add_typer(config.app, name="config")
 
 

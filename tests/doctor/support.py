@@ -1,6 +1,7 @@
 """A patient for the checks, and an AWS that answers as scripted: real clients, whose answers are planted."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cache
@@ -24,13 +25,22 @@ def connect(service: str, region: str) -> Any:
     """Make a client that would ask the real AWS; `mock_aws` or a script stands before it."""
     fast = Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5)
     client = _session().client(service, region, config=fast)
-    client.meta.events.register("before-call.sagemaker.ListInferenceComponents", _no_components)
+    client.meta.events.register("before-call", _fill)
     return client
 
 
-def _no_components(**_: object) -> tuple[Any, dict[str, Any]]:
-    """Answer for moto, which knows none."""
-    return SimpleNamespace(status_code=200), {"InferenceComponents": []}
+GAPS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "ListInferenceComponents": lambda given: {"InferenceComponents": []}
+}
+"""Answers of operations that moto does not know."""
+
+
+def _fill(model: Any, params: dict[str, Any], **_: object) -> tuple[Any, dict[str, Any]] | None:
+    if model.name not in GAPS:
+        return None
+    body = params["body"]
+    given = json.loads(body) if isinstance(body, bytes) else body
+    return SimpleNamespace(status_code=200), GAPS[model.name](given)
 
 
 @cache
