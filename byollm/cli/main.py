@@ -8,12 +8,14 @@ from rich.console import Console
 
 from byollm import __version__
 from byollm.cli import config, data
+from byollm.cli.deploy import deploy
 from byollm.cli.destroy import destroy
 from byollm.cli.doctor import doctor
 from byollm.cli.evaluate import evaluate
 from byollm.cli.finetune import finetune
 from byollm.cli.gateway import gateway
 from byollm.cli.pretrain import pretrain
+from byollm.cli.publish import publish
 from byollm.cli.run import run
 from byollm.cli.serve import serve
 from byollm.settings.errors import ByollmError
@@ -49,6 +51,8 @@ app.command()(evaluate)
 app.command()(serve)
 app.command()(gateway)
 app.command()(doctor)
+app.command()(deploy)
+app.command()(publish)
 app.command()(destroy)
 app.add_typer(config.app, name="config")
 

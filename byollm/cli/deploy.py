@@ -1,0 +1,108 @@
+"""`byollm deploy`: stands an environment up on AWS, whole."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from byollm.doctor.patient import Patient
+
+
+def deploy(
+    env: Annotated[str, typer.Option("--env", "-e", help="The environment: config/<env>.yaml.")] = "dev",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="Model directory that is served; by default the bundled one.")
+    ] = None,
+    skip_images: Annotated[
+        bool,
+        typer.Option("--skip-images", help="Build none; take those that the settings or the registry have."),
+    ] = False,
+) -> None:
+    """Examine, deploy the stacks, build and push the images, deploy the services, publish the model.
+
+    Each step looks first at what is there: run again, it goes on where it was interrupted.
+    """
+    from rich.console import Console
+
+    from byollm.aws import explained
+    from byollm.cli.doctor import bundled_model
+    from byollm.doctor import Patient
+    from byollm.settings import load_settings
+
+    console = Console(highlight=False)
+    patient = Patient.of(env, load_settings(env), model or bundled_model())
+    try:
+        with explained():
+            _deploy(patient, console, yes=yes, skip_images=skip_images)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nInterrupted. What CloudFormation has begun goes on; when it has ended, "
+            f"`byollm deploy --env {env}` goes on where this ended."
+        )
+        raise typer.Exit(130) from None
+
+
+def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: bool) -> None:
+    from byollm.cli.cdk import run_cdk
+    from byollm.cli.doctor import require_health
+    from byollm.cli.publish import publish_model
+
+    env, aws = patient.env, patient.settings.aws
+    with _step(console, "doctor"):
+        require_health(patient, console)
+    if not yes:
+        where = aws.endpoint_url or f"account {_account(patient)}"
+        typer.confirm(f"Deploy {env} to {where}, {aws.region}?", abort=True)
+
+    def stacks(digests: dict[str, str]) -> None:
+        variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
+        run_cdk("deploy", "--all", "--require-approval", "never", env=env, aws=aws, variables=variables)
+
+    digests = {name: digest for name, digest in patient.settings.images.model_dump().items() if digest}
+    with _step(console, "stacks"):
+        stacks(digests)
+    if "gateway" not in digests or "frontend" not in digests:
+        with _step(console, "images"):
+            built = _images(patient, console, digests, skip=skip_images)
+        if built:
+            digests |= built
+            with _step(console, "services"):
+                stacks(digests)
+    with _step(console, "model"):
+        publish_model(patient, console, digests.get("inference"))
+
+
+def _images(patient: "Patient", console: "Console", given: dict[str, str], *, skip: bool) -> dict[str, str]:
+    """Return the digests of the images that the settings do not name: built now, or those pushed last."""
+    from byollm.cli.images import IMAGES, ImageError, build_and_push, newest
+
+    missing = [image for image in IMAGES if image not in given]
+    if not skip and not patient.emulated:
+        return build_and_push(patient, console, missing)
+    found = {}
+    for image in missing:
+        try:
+            found[image] = newest(patient, image)
+        except ImageError as error:
+            console.print(f"without the image {image}: {error}", markup=False)
+    return found
+
+
+@contextmanager
+def _step(console: "Console", name: str) -> Iterator[None]:
+    """Say that a step begins, and how long it took."""
+    began = time.monotonic()
+    console.rule(f"[bold]{name}[/]", align="left")
+    yield
+    console.print(f"[green]{name}[/]: {time.monotonic() - began:.0f} s")
+
+
+def _account(patient: "Patient") -> str:
+    return str(patient.client("sts").get_caller_identity()["Account"])

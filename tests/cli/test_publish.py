@@ -1,0 +1,77 @@
+"""A model directory becomes a release."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+from typer.testing import CliRunner
+
+from byollm.cli import release
+from byollm.cli.main import app
+from tests.cli.test_images import registry
+from tests.doctor.support import BUNDLED, connect
+
+REGION = "ca-central-1"
+STORAGE = json.dumps(
+    {"Resources": {"Models1A2B": {"Type": "AWS::S3::Bucket"}, "Data": {"Type": "AWS::S3::Bucket"}}}
+)
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An account with credentials; what would have been released is noted."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(release, "release", lambda patient, console, **given: asked.append(given))
+    with mock_aws():
+        yield asked
+
+
+def publish(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["publish", *arguments])
+
+
+def test_the_bundled_model_is_uploaded_once_and_released_on_the_newest_image(released: Any) -> None:
+    connect("cloudformation", REGION).create_stack(StackName="byollm-dev-storage", TemplateBody=STORAGE)
+    digest = registry("one", image="inference")
+    for _ in range(2):
+        ran = publish()
+        assert ran.exit_code == 0, (ran.output, ran.exception)
+    assert released[0] == released[1]
+    assert released[0]["image"].endswith(f"@{digest}")
+    assert released[0]["variant"] == "main"
+    bucket, prefix = released[0]["model"].removeprefix("s3://").split("/", 1)
+    assert "models1a2b" in bucket.lower()
+    objects = connect("s3", REGION).list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    there = {each["Key"].removeprefix(prefix): each["Size"] for each in objects}
+    assert there["model.safetensors"] == (BUNDLED / "model.safetensors").stat().st_size
+
+
+def test_before_a_deployment_it_says_to_deploy(released: Any) -> None:
+    registry("one", image="inference")
+    ran = publish()
+    assert ran.exit_code == 1
+    assert "byollm deploy --env dev" in str(ran.exception)
+    assert not released
+
+
+def test_what_is_no_model_is_refused(released: Any, tmp_path: Path) -> None:
+    registry("one", image="inference")
+    ran = publish(str(tmp_path))
+    assert ran.exit_code == 1
+    assert "config.json" in str(ran.exception)
+
+
+def test_an_interruption_says_that_the_release_goes_on(
+    released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("byollm.cli.publish.publish_model", interrupted)
+    ran = publish()
+    assert ran.exit_code == 130
+    assert "goes on" in ran.output
