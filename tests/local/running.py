@@ -80,8 +80,10 @@ def start_platform(directory: Path, port: int | None = None, factor: float = 60)
     while time.monotonic() < deadline:
         assert process.poll() is None, (directory / "front.log").read_text()
         try:
-            if platform.health()["ready"]:
+            health = platform.health()
+            if health["ready"]:
                 return platform
+            assert "failed" not in health, health["failed"]
         except (httpx.TransportError, json.JSONDecodeError):
             pass
         time.sleep(0.1)

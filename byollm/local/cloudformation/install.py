@@ -7,13 +7,23 @@ from typing import Any
 from ministack.core.responses import get_region
 from ministack.services.cloudformation import provisioners, stacks
 
-from byollm.local.cloudformation import learning, network, watching
+from byollm.local.cloudformation import (
+    balancing,
+    containers,
+    learning,
+    network,
+    scaling,
+    watching,
+)
 from byollm.local.cloudformation.provider import Made, Properties, Provider, Resource
 from byollm.local.world import World
 
 PROVIDERS: dict[str, Provider] = {
+    **balancing.PROVIDERS,
+    **containers.PROVIDERS,
     **learning.PROVIDERS,
     **network.PROVIDERS,
+    **scaling.PROVIDERS,
     **watching.PROVIDERS,
 }
 
@@ -37,7 +47,7 @@ def _handlers(world: World, provider: Provider) -> dict[str, Any]:
     def resource(logical_id: str, properties: Properties, stack: str) -> Resource:
         return Resource(
             world=replace(world, region=get_region()),
-            properties=properties,
+            properties=_without_own_tags(properties),
             named=lambda longest: provisioners._physical_name(stack, logical_id, max_len=longest),
         )
 
@@ -55,6 +65,14 @@ def _handlers(world: World, provider: Provider) -> dict[str, Any]:
         provider.delete(resource("", properties, ""), id)
 
     return {"create": create, "update": update, "update_with_logical_id": True, "delete": delete}
+
+
+def _without_own_tags(properties: Properties) -> Properties:
+    """Leave out the tags that only CloudFormation itself may set: services refuse them from their callers."""
+    tags = properties.get("Tags")
+    if not isinstance(tags, list):
+        return properties
+    return {**properties, "Tags": [tag for tag in tags if not tag["Key"].startswith("aws:")]}
 
 
 def _off_the_event_loop() -> None:

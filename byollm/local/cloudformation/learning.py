@@ -1,4 +1,4 @@
-"""SageMaker, and the scaling of what it runs."""
+"""SageMaker: the group of model versions."""
 
 from byollm.local.cloudformation.provider import Provider
 from byollm.local.cloudformation.table import Calls

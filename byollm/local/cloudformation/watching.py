@@ -1,4 +1,6 @@
-"""What watches the platform: budgets, the record of calls, alarms made of alarms."""
+"""What watches the platform: alarms, budgets, the record of calls, the firewall's place."""
+
+from dataclasses import dataclass
 
 from byollm.local.cloudformation.provider import Made, Members, Properties, Provider, Resource
 from byollm.local.cloudformation.table import Calls
@@ -53,7 +55,8 @@ class _Trail(Provider):
         members = self._members(resource, id)
         tags = members.pop("TagsList")
         arn = resource.call("cloudtrail", "UpdateTrail", members)["TrailARN"]
-        resource.call("cloudtrail", "AddTags", {"ResourceId": arn, "TagsList": tags})
+        if tags:
+            resource.call("cloudtrail", "AddTags", {"ResourceId": arn, "TagsList": tags})
         self._settle(resource, id)
         return id, {"Arn": arn}
 
@@ -77,19 +80,52 @@ class _Trail(Provider):
             resource.call("cloudtrail", "PutEventSelectors", given)
 
 
+@dataclass(frozen=True)
+class _Alarm(Provider):
+    """An alarm, of a metric or of other alarms.
+
+    Args:
+        puts: the operation that makes and changes it.
+    """
+
+    puts: str
+    replaces = ("AlarmName",)
+    name = "AlarmName"
+    tags = "list"
+
+    def create(self, resource: Resource) -> Made:
+        """Make it."""
+        return self._put(resource, {"AlarmName": resource.named(255), **resource.properties})
+
+    def update(self, resource: Resource, id: str, old: Properties) -> Made:
+        """Change it; its tags are changed by themselves."""
+        members = {**resource.properties, "AlarmName": id}
+        tags = members.pop("Tags")
+        made = self._put(resource, members)
+        if tags:
+            resource.call("cloudwatch", "TagResource", {"ResourceARN": made[1]["Arn"], "Tags": tags})
+        return made
+
+    def delete(self, resource: Resource, id: str) -> None:
+        """Remove it."""
+        resource.remove("cloudwatch", "DeleteAlarms", {"AlarmNames": [id]})
+
+    def _put(self, resource: Resource, members: Properties) -> Made:
+        resource.call("cloudwatch", self.puts, members)
+        name = members["AlarmName"]
+        return name, {"Arn": resource.world.arn("cloudwatch", f"alarm:{name}")}
+
+
 PROVIDERS: dict[str, Provider] = {
     "AWS::Budgets::Budget": _Budget(),
     "AWS::CloudTrail::Trail": _Trail(),
-    "AWS::CloudWatch::CompositeAlarm": Calls(
-        service="cloudwatch",
-        creates="PutCompositeAlarm",
-        changes="PutCompositeAlarm",
-        removes="DeleteAlarms",
-        read=lambda given, _: (given["AlarmName"], {}),
-        key=lambda id, _: {"AlarmNames": [id]},
-        longest=255,
-        name="AlarmName",
-        replaces=("AlarmName",),
-        tags="list",
+    "AWS::CloudWatch::Alarm": _Alarm("PutMetricAlarm"),
+    "AWS::CloudWatch::CompositeAlarm": _Alarm("PutCompositeAlarm"),
+    "AWS::WAFv2::WebACLAssociation": Calls(
+        service="wafv2",
+        creates="AssociateWebACL",
+        removes="DisassociateWebACL",
+        read=lambda given, _: (f"{given['WebACLArn']}|{given['ResourceArn']}", {}),
+        key=lambda _, properties: {"ResourceArn": properties["ResourceArn"]},
     ),
 }
