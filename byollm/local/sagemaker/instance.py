@@ -10,7 +10,8 @@ from byollm.local.containers import Container
 
 PING_S = 2.0  # real seconds: how fast a process answers has nothing to do with the world's clock
 PING_EVERY_S = 5.0
-POLL_S = 0.1  # real too, while it starts
+POLL_S = 0.1  # real too, while it starts or ends
+DRAIN_S = 5.0
 MISSED_PINGS = 3
 
 
@@ -58,7 +59,11 @@ class Instance:
             missing.cancel()
 
     async def stop(self) -> None:
-        """Let it finish what it has, and end it."""
+        """End it. It gets no more requests, and those on their way have a moment before its SIGTERM."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self.outstanding and self.container.alive:
+                    await asyncio.sleep(POLL_S)
         await self.container.stop()
         await self.http.aclose()
 
