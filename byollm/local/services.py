@@ -4,10 +4,15 @@ from byollm.local.balancer import Balancers
 from byollm.local.containers import Containers
 from byollm.local.front import Service
 from byollm.local.sagemaker import SageMaker
+from byollm.local.scaling import AutoScaling
 from byollm.local.world import World
 
 
 def make_services(world: World) -> dict[str, Service]:
     """Make them, in the order they are to be started."""
     containers = Containers(world)
-    return {"elasticloadbalancing": Balancers(world), "sagemaker": SageMaker(world, containers)}
+    return {
+        "elasticloadbalancing": Balancers(world),
+        "sagemaker": SageMaker(world, containers),
+        "application-autoscaling": AutoScaling(world),
+    }

@@ -45,6 +45,11 @@ def test_what_is_not_signed_goes_to_the_rest(door: Door) -> None:
     assert ask(door, headers={"authorization": "Basic ecs"}).text == "rest"
 
 
+def test_what_only_the_emulator_has_goes_to_its_service_unsigned(door: Door) -> None:
+    assert ask(door, url="/_byollm/ecs/anything").text == "ours"
+    assert ask(door, url="/_byollm/none/anything").text == "rest"
+
+
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:4566", "127.0.0.2", "[::1", ""])
 def test_another_host_is_refused(door: Door, host: str) -> None:
     assert ask(door, headers={"host": host}).status_code == 403

@@ -11,12 +11,15 @@ from byollm.local.sagemaker.collection import Collection
 from byollm.local.sagemaker.components import Components
 from byollm.local.sagemaker.endpoint_configs import EndpointConfigs
 from byollm.local.sagemaker.endpoints import Endpoints
+from byollm.local.sagemaker.events import Events
 from byollm.local.sagemaker.fleet import Yard
 from byollm.local.sagemaker.model_files import ModelFiles
 from byollm.local.sagemaker.models import Models
+from byollm.local.sagemaker.registry import ModelPackages
 from byollm.local.sagemaker.runtime import Runtime
 from byollm.local.sagemaker.tags import Tags
 from byollm.local.sagemaker.telemetry import Telemetry
+from byollm.local.sagemaker.training import TrainingJobs
 from byollm.local.world import World
 
 
@@ -52,13 +55,19 @@ class SageMaker(JsonService):
         placed = collection("InferenceComponent", "inference-component", "inference component")
         components = Components(yard, placed, models, endpoints)
         telemetry = Telemetry(world, lambda: endpoints.hosts.items())
-        self._running: tuple[Running, ...] = (endpoints, components, telemetry)
+        events = Events(world)
+        jobs = TrainingJobs(
+            world, containers, collection("TrainingJob", "training-job", "training job"), events
+        )
+        self._running: tuple[Running, ...] = (endpoints, components, telemetry, jobs)
         super().__init__(
             "sagemaker",
             *(tags, Models(models, containers), EndpointConfigs(configs, models), endpoints, components),
+            *(jobs, ModelPackages(world, store, tags, events)),
         )
         runtime = Runtime(world, endpoints, telemetry)
-        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"]), *runtime.routes])
+        plain = Route("/", self.answer, methods=["POST"])
+        self.app = Starlette(routes=[plain, *runtime.routes, *jobs.routes])
 
     async def start(self) -> None:
         """Resume endpoints and jobs that ran before."""

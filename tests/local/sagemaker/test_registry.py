@@ -7,13 +7,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from starlette.applications import Starlette
-from starlette.routing import Route
 
-from byollm.local.protocol import JsonService
-from byollm.local.sagemaker.events import Events
-from byollm.local.sagemaker.registry import ModelPackages
-from byollm.local.sagemaker.tags import Tags
+from byollm.local.containers import Containers
+from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
 from tests.local.front import Front, eventually
 
@@ -26,24 +22,10 @@ SPECIFICATION = {
 }
 
 
-class Registry(JsonService):
-    """The registry alone."""
-
-    def __init__(self, world: World) -> None:
-        store = world.store("sagemaker")
-        tags = Tags(store)
-        super().__init__("sagemaker", tags, ModelPackages(world, store, tags, Events(world)))
-        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"])])
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def world(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     def services(world: World) -> dict[str, Any]:
-        return {"sagemaker": Registry(world)}
+        return {"sagemaker": SageMaker(world, Containers(world))}
 
     with front(tmp_path_factory.mktemp("registry"), services) as world:
         yield world
@@ -188,7 +170,7 @@ def test_what_cannot_be_is_refused(client: Any, group: str) -> None:
 
 def test_versions_outlive_a_restart(front: Front, tmp_path: Path) -> None:
     def services(world: World) -> dict[str, Any]:
-        return {"sagemaker": Registry(world)}
+        return {"sagemaker": SageMaker(world, Containers(world))}
 
     with front(tmp_path, services) as world:
         world.client("sagemaker").create_model_package_group(ModelPackageGroupName="kept")

@@ -12,15 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from starlette.applications import Starlette
-from starlette.routing import Route
 
 from byollm.local.containers import Containers
-from byollm.local.protocol import JsonService
-from byollm.local.sagemaker.collection import Collection
-from byollm.local.sagemaker.events import Events
-from byollm.local.sagemaker.tags import Tags
-from byollm.local.sagemaker.training import TrainingJobs
+from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
 from tests.local.front import Front, eventually
 
@@ -29,29 +23,10 @@ BUCKET = "byollm-training"
 ROLE = "arn:aws:iam::123456789012:role/byollm-dev-job"
 
 
-class Training(JsonService):
-    """Training jobs alone."""
-
-    def __init__(self, world: World) -> None:
-        trainer = Path(__file__).with_name("trainer.py")
-        images = {IMAGE: [sys.executable, str(trainer)]}
-        (world.directory / "images.json").write_text(json.dumps(images))
-        store = world.store("sagemaker")
-        tags = Tags(store)
-        jobs = Collection(world, store, tags, "TrainingJob", "training-job", "training job")
-        self._jobs = TrainingJobs(world, Containers(world), jobs, Events(world))
-        super().__init__("sagemaker", tags, self._jobs)
-        self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"]), *self._jobs.routes])
-
-    async def start(self) -> None:
-        await self._jobs.start()
-
-    async def stop(self) -> None:
-        await self._jobs.stop()
-
-
 def services(world: World) -> dict[str, Any]:
-    return {"sagemaker": Training(world)}
+    images = {IMAGE: [sys.executable, str(Path(__file__).with_name("trainer.py"))]}
+    (world.directory / "images.json").write_text(json.dumps(images))
+    return {"sagemaker": SageMaker(world, Containers(world))}
 
 
 @pytest.fixture(scope="module")
