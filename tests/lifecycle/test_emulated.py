@@ -1,0 +1,58 @@
+"""The reconciler on an AWS that really runs what it is told to: processes that answer."""
+
+import time
+
+import pytest
+
+from byollm.lifecycle import Deployment, EndpointFailed
+from byollm.lifecycle.smoke import ask
+from tests.lifecycle.emulated import Emulated
+
+CANARY = {"strategy": "canary", "wait_s": 60, "bake_s": 0}
+
+
+def said(emulated: Emulated, declared: Deployment) -> str:
+    return ask(emulated.clients, declared, "main", until=time.monotonic() + 30, every_s=0.2).text
+
+
+def test_a_version_serves_and_the_next_takes_over_by_a_canary(emulated: Emulated) -> None:
+    declared = emulated.declare("ab", {"scaling": {"minimum": 2}, "rollout": CANARY})
+    one, two = {"main": emulated.artefact("one")}, {"main": emulated.artefact("two")}
+    emulated.converge(declared, one)
+    assert said(emulated, declared) == "one"
+    assert emulated.changing_calls(lambda: emulated.converge(declared, one)) == []
+    emulated.converge(declared, two)
+    assert said(emulated, declared) == "two"
+    assert emulated.changing_calls(lambda: emulated.converge(declared, two)) == []
+    assert len(emulated.reconciler(declared).left()) == 6  # two alarms, a target, and one each of the rest
+    emulated.take_down(declared)
+
+
+def test_a_component_serves_sleeps_and_goes(emulated: Emulated) -> None:
+    spec = {
+        "hosting": "component",
+        "scaling": {"minimum": 0, "maximum": 2},
+        "rollout": {"strategy": "rolling", "wait_s": 0},
+    }
+    declared = emulated.declare("zero", spec)
+    one, two = {"main": emulated.artefact("one")}, {"main": emulated.artefact("two")}
+    emulated.converge(declared, one)
+    assert said(emulated, declared) == "one"
+    assert emulated.changing_calls(lambda: emulated.converge(declared, one)) == []
+    emulated.converge(declared, two)
+    assert said(emulated, declared) == "two"
+    changes = emulated.reconciler(declared).scale_down()
+    assert changes == [
+        "inference-component/byollm-zero-main has 0 and scales no further",
+        "component byollm-zero-main goes to sleep",
+    ]
+    emulated.take_down(declared)
+
+
+def test_a_container_that_does_not_start_is_told_of(emulated: Emulated) -> None:
+    declared = emulated.declare("broken", {})
+    with pytest.raises(EndpointFailed, match="endpoint byollm-broken: Failed"):
+        emulated.converge(declared, {"main": emulated.artefact("nothing")})
+    emulated.converge(declared, {"main": emulated.artefact("one")})
+    assert said(emulated, declared) == "one"
+    emulated.take_down(declared)
