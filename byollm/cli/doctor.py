@@ -34,7 +34,7 @@ def doctor(
 
     console = Console(highlight=False)
     try:
-        patient = Patient.of(env, load_settings(env), model or bundled_model())
+        patient = Patient.of(env, load_settings(env), model or bundled_model(), attempts=2)
     except SettingsError as error:
         found: Found = {"settings": [failed(str(error), f"Correct config/{env}.yaml", SETTINGS_PAGE)]}
     else:

@@ -30,9 +30,9 @@ class Patient:
     repository: Path = REPOSITORY
 
     @classmethod
-    def of(cls, env: str, settings: Settings, model: Path) -> Self:
-        """Return an environment on the AWS that its settings name."""
-        clients = cache(lambda region: Clients(region, settings.aws.endpoint_url))
+    def of(cls, env: str, settings: Settings, model: Path, *, attempts: int = 5) -> Self:
+        """Return an environment on the AWS that its settings name, where calls are tried so often."""
+        clients = cache(lambda region: Clients(region, settings.aws.endpoint_url, attempts))
         return cls(env, settings, lambda service, region: clients(region).client(service), model)
 
     def client(self, service: str, region: str | None = None) -> Any:
