@@ -55,6 +55,11 @@ class Host:
         return self._traffic[0][0] if self._traffic else None
 
     @property
+    def hosts_components(self) -> bool:
+        """Whether components answer, not variants of its own."""
+        return self.current is not None and self.current.plan.hosts_components
+
+    @property
     def fleets(self) -> list[tuple[str, Fleet]]:
         """Every fleet with the name of its variant."""
         return [pair for generation in self._generations for pair in generation.fleets.items()]

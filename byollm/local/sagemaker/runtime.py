@@ -101,8 +101,13 @@ class Runtime:
         if self._in_flight >= IN_FLIGHT:
             raise InvocationError(429, "ThrottlingException", "Rate exceeded")
         component = request.headers.get(PREFIX + "inference-component")
-        if component is not None or host.components:
+        if host.hosts_components:
             return self._to_component(name, host, component, body, request)
+        if component is not None:
+            raise _invalid(
+                f"Endpoint {name} does not host inference components. Please remove the Inference Component "
+                "Name header and try again."
+            )
         return self._to_variant(name, host, body, request)
 
     def _to_component(
