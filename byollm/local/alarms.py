@@ -63,7 +63,7 @@ class Alarms:
         watch = self._world.client("cloudwatch")
         for page in watch.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"]):
             for alarm in page["MetricAlarms"]:
-                values = _measured(watch, alarm, self._world.clock.now())
+                values = measured(watch, alarm, self._world.clock.now())
                 state = judge(alarm, values)
                 if state != alarm["StateValue"]:
                     reason = f"{values[-5:]} against {alarm['ComparisonOperator']} {alarm['Threshold']}"
@@ -95,12 +95,17 @@ def judge(alarm: Members, values: Sequence[float | None]) -> str:
     return str(alarm["StateValue"]) if missing == "ignore" else "INSUFFICIENT_DATA"
 
 
-def _measured(watch: Any, alarm: Members, now: float) -> list[float | None]:
-    """Return what was measured in each of the last whole periods, oldest first."""
+def measured(watch: Any, alarm: Members, now: float, beyond: int = 0) -> list[float | None]:
+    """Return what was measured in each of the last whole periods, oldest first.
+
+    Args:
+        watch: a client of CloudWatch.
+        beyond: how many periods to return before those that the alarm looks at.
+    """
     queries = alarm.get("Metrics") or [_query(alarm)]
     period = max(query.get("MetricStat", query).get("Period", 1) for query in queries)
     end = now // period * period
-    begin = end - alarm["EvaluationPeriods"] * period
+    begin = end - (alarm["EvaluationPeriods"] + beyond) * period
     answer = watch.get_metric_data(
         MetricDataQueries=queries,
         StartTime=datetime.fromtimestamp(begin, UTC),
