@@ -1,5 +1,6 @@
 """Inference: what the endpoint may touch, the functions that make it what it should be, what watches it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +76,10 @@ class InferenceStack(PlatformStack):
             iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[resource.arn])
         )
         self._endpoint(resource, declared, functions)
-        for variant in spec.variants:
-            self._alarms(spec, variant.name, functions)
+        self.functions = [self.reconcile.name, resource.name]
+        self.guards = [
+            name for variant in spec.variants for name in self._alarms(spec, variant.name, functions)
+        ]
 
     def _execution_role(self, place: InferencePlace) -> ExecutionRole:
         role = ExecutionRole(
@@ -137,8 +140,8 @@ class InferenceStack(PlatformStack):
             logs = log_group(self, id, aws=functions.aws, key=functions.logs_key, name=name)
             endpoint.node.add_dependency(logs)
 
-    def _alarms(self, spec: EndpointSpec, variant: str, functions: FunctionPlace) -> None:
-        """Watch one variant as long as the stack stands.
+    def _alarms(self, spec: EndpointSpec, variant: str, functions: FunctionPlace) -> Iterator[str]:
+        """Watch one variant as long as the stack stands; yield the names of the alarms.
 
         Alarms that send a new version back are the reconciler's: they come and go with a rollout.
         """
@@ -171,18 +174,22 @@ class InferenceStack(PlatformStack):
             ),
             ("health", failed, UNHEALTHY_PERCENT / 100, "Most calls fail: the endpoint is broken"),
         ):
+            name = f"{guard_prefix(env)}{variant}-{what}"
             alarm(
                 self,
                 f"{variant}-{what}",
-                # Not byollm-<env>-endpoint-: alarms of such names are the reconciler's, which removes them.
-                name=f"{guard_prefix(env)}{variant}-{what}",
+                name=name,
                 description=f"{self.endpoint_name}, {variant}: {description}",
                 metric=metric,
                 above=above,
                 topic=functions.alarms,
             )
+            yield name
 
 
 def guard_prefix(env: str) -> str:
-    """Return what the names of the alarms that guard the endpoint begin with."""
+    """Return what the names of the alarms that guard the endpoint begin with.
+
+    Alarms named `byollm-<env>-endpoint-` are the reconciler's, which removes those it does not know.
+    """
     return f"byollm-{env}-guard-"

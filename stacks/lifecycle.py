@@ -57,7 +57,7 @@ class LifecycleStack(PlatformStack):
             settings=functions.aws,
             description="Releases of the model of the byollm platform",
         )
-        self._functions = functions
+        self._place = functions
         self._inference = inference
         self._declared = self.to_json_string(inference.deployment)
         self.releases = self._releases_topic()
@@ -78,13 +78,15 @@ class LifecycleStack(PlatformStack):
             place=functions,
         )
         self._rules()
+        own = (self.publish, self.smoke_test, self.approve, self.remediate, self.scale_down)
+        self.functions = [function.name for function in own]
 
     def _function(self, name: str, description: str, **others: Any) -> PlatformFunction:
         return PlatformFunction(
             self,
             name,
             description=description,
-            place=self._functions,
+            place=self._place,
             deployment=self._declared,
             **others,
         )
@@ -94,25 +96,18 @@ class LifecycleStack(PlatformStack):
             "publish",
             "Registers a version of the model, which then waits for approval",
             statements=[
-                iam.PolicyStatement(
-                    actions=[
-                        "sagemaker:AddTags",
-                        "sagemaker:DescribeModelPackage",
-                        "sagemaker:ListModelPackages",
-                    ],
-                    resources=self._versions,
-                ),
+                iam.PolicyStatement(actions=["sagemaker:ListModelPackages"], resources=self._versions),
                 # It registers, and cannot approve.
                 iam.PolicyStatement(
                     actions=["sagemaker:CreateModelPackage"],
                     resources=self._versions,
                     conditions={"StringEquals": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}},
                 ),
-                # The weights are there, and so is the image.
+                # SageMaker looks for weights and image on behalf of who registers them.
                 iam.PolicyStatement(actions=["s3:ListBucket"], resources=[place.models.bucket_arn]),
                 iam.PolicyStatement(actions=["s3:GetObject"], resources=[place.models.arn_for_objects("*")]),
                 iam.PolicyStatement(
-                    actions=["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"],
+                    actions=["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
                     resources=[place.repository.repository_arn],
                 ),
             ],
@@ -123,25 +118,22 @@ class LifecycleStack(PlatformStack):
 
     def _smoke_test(self) -> PlatformFunction:
         name = self._inference.endpoint_name
-        component = self._sagemaker(f"inference-component/{name}-*")
         function = self._function(
             "smoke_test",
             "Asks the endpoint a question",
             statements=[
                 iam.PolicyStatement(
-                    actions=["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
-                    resources=[self._sagemaker(f"endpoint/{name}")],
-                ),
-                iam.PolicyStatement(
-                    actions=["sagemaker:DescribeInferenceComponent", "sagemaker:InvokeEndpoint"],
-                    resources=[component],
+                    actions=["sagemaker:InvokeEndpoint"],
+                    resources=[
+                        self._sagemaker(f"endpoint/{name}"),
+                        self._sagemaker(f"inference-component/{name}-main"),
+                    ],
                 ),
                 iam.PolicyStatement(actions=["sagemaker:DescribeModelPackage"], resources=self._versions),
             ],
             timeout_s=900,  # an endpoint that sleeps takes minutes to wake
         )
         self._accept_versions(function)
-        accept_wildcards(function, [component], "Components are named as they are made, with this prefix.")
         return function
 
     def _approve(self) -> PlatformFunction:
@@ -150,7 +142,7 @@ class LifecycleStack(PlatformStack):
             "Approves a version of the model, or rejects it",
             statements=[
                 iam.PolicyStatement(
-                    actions=["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"],
+                    actions=["sagemaker:UpdateModelPackage"],
                     resources=self._versions,
                 )
             ],
@@ -169,7 +161,7 @@ class LifecycleStack(PlatformStack):
         )
         self._hear(
             function,
-            self._functions.alarms,
+            self._place.alarms,
             {"AlarmName": [{"prefix": guard_prefix(self.environment_name)}], "NewStateValue": ["ALARM"]},
         )
         return function
@@ -186,7 +178,7 @@ class LifecycleStack(PlatformStack):
 
     @property
     def _speak(self) -> iam.PolicyStatement:
-        return iam.PolicyStatement(actions=["sns:Publish"], resources=[self._functions.alarms.topic_arn])
+        return iam.PolicyStatement(actions=["sns:Publish"], resources=[self._place.alarms.topic_arn])
 
     def _hear(
         self, function: PlatformFunction, topic: sns.ITopic, only: dict[str, Any] | None = None
@@ -211,10 +203,10 @@ class LifecycleStack(PlatformStack):
             self,
             "Releases",
             display_name=f"byollm {self.environment_name} releases",
-            master_key=self._functions.data_key,
+            master_key=self._place.data_key,
             enforce_ssl=True,
         )
-        for number, email in enumerate(self._functions.watching.release_emails):
+        for number, email in enumerate(self._place.watching.release_emails):
             sns.Subscription(
                 self, f"Email{number}", topic=topic, protocol=sns.SubscriptionProtocol.EMAIL, endpoint=email
             )
@@ -228,14 +220,14 @@ class LifecycleStack(PlatformStack):
             description="What rules publish to",
             assumed_by=on_behalf_of(self, "events.amazonaws.com"),
         )
-        alarms, releases = self._functions.alarms, self.releases
+        alarms, releases = self._place.alarms, self.releases
         role.add_to_policy(
             iam.PolicyStatement(actions=["sns:Publish"], resources=[alarms.topic_arn, releases.topic_arn])
         )
         role.add_to_policy(
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                resources=[self._functions.data_key.key_arn],
+                resources=[self._place.data_key.key_arn],
             )
         )
         name = self._inference.endpoint_name

@@ -5,6 +5,7 @@ from cdk_nag import AwsSolutionsChecks
 
 from byollm.settings import Settings
 from stacks.copies import ModelCopyStack
+from stacks.dashboards import DashboardsStack
 from stacks.functions import FunctionPlace
 from stacks.inference import InferencePlace, InferenceStack
 from stacks.keys import KeysStack
@@ -77,7 +78,7 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
         ),
         functions=functions,
     )
-    LifecycleStack(
+    lifecycle = LifecycleStack(
         app,
         env=env,
         inference=inference,
@@ -87,5 +88,14 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
             overspending=observability.overspending,
         ),
         functions=functions,
+    )
+    DashboardsStack(
+        app,
+        env=env,
+        aws=aws,
+        watching=settings.observability,
+        spec=settings.endpoint,
+        guards=inference.guards,
+        functions=[*inference.functions, *lifecycle.functions],
     )
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -31,7 +31,7 @@ class ReconcilerPolicy(iam.ManagedPolicy):
         owned = [
             _arn(stack, "sagemaker", f"endpoint/{endpoint}"),
             _arn(stack, "sagemaker", f"endpoint-config/{endpoint}-*"),
-            _arn(stack, "sagemaker", f"inference-component/{endpoint}-*"),
+            _arn(stack, "sagemaker", f"inference-component/{endpoint}-main"),
             models,
         ]
         versions = [
@@ -61,7 +61,6 @@ class ReconcilerPolicy(iam.ManagedPolicy):
                     ]
                     + [
                         "sagemaker:DeleteModel",
-                        "sagemaker:DescribeModel",
                         "sagemaker:AddTags",
                         "sagemaker:ListTags",
                         "sagemaker:UpdateEndpoint",
@@ -87,7 +86,6 @@ class ReconcilerPolicy(iam.ManagedPolicy):
                         "application-autoscaling:DescribeScalableTargets",
                         "application-autoscaling:DescribeScalingPolicies",
                         "sagemaker:ListEndpointConfigs",
-                        "sagemaker:ListEndpoints",
                         "sagemaker:ListInferenceComponents",
                         "sagemaker:ListModels",
                     ],
@@ -140,7 +138,7 @@ class ReconcilerPolicy(iam.ManagedPolicy):
         )
         accept_wildcards(
             self,
-            [*owned[1:], versions[1], *alarms],
+            [owned[1], models, versions[1], *alarms],
             "What belongs to the endpoint is named as it is made, with this prefix.",
         )
         accept_wildcards(self, [every_alarm], "CloudWatch lists alarms to those who may see all of them.")

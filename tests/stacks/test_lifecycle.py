@@ -146,7 +146,11 @@ def test_rules_watch_this_environment_only(synthesis: Synthesis) -> None:
 
 
 def test_versions_belong_to_one_group(synthesis: Synthesis) -> None:
-    for name in ("Publish", "Approve", "SmokeTest"):
-        found = allowing(statements(synthesis, "lifecycle", name), "sagemaker:DescribeModelPackage")
+    for name, action in (
+        ("Publish", "Create"),
+        ("Approve", "Update"),
+        ("SmokeTest", "Describe"),
+    ):
+        found = allowing(statements(synthesis, "lifecycle", name), f"sagemaker:{action}ModelPackage")
         for resource in found["Resource"]:
             assert f"/byollm-{synthesis.env}" in resolved(resource)
