@@ -14,6 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from byollm.local.world import World
 from byollm.settings.errors import ByollmError
 
+NAME = "model"  # as under /opt/ml: a server may name the model after its directory
+
 
 class ModelFilesError(ByollmError):
     """A model's files cannot be had."""
@@ -63,12 +65,12 @@ class ModelFiles:
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=".fetching-", dir=place.parent))
             try:
-                self._fill(scratch, bucket, prefix, objects, archive)
+                self._fill(scratch / NAME, bucket, prefix, objects, archive)
                 scratch.rename(place)
             except BaseException:
                 shutil.rmtree(scratch)
                 raise
-        return place
+        return place / NAME
 
     def _fill(self, place: Path, bucket: str, prefix: str, objects: list[Any], archive: bool) -> None:
         client = self._world.client("s3")
@@ -82,6 +84,5 @@ class ModelFiles:
                 with tarfile.open(path) as packed:
                     packed.extractall(place, filter="data")
                 path.unlink()
-        for path in place.rglob("*"):
+        for path in (place, *place.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        place.chmod(0o755)  # so that it can be renamed; closed by its parent's owner
