@@ -168,6 +168,9 @@ class Containers:
         else:
             argv = [*known, *arguments]
             given["BYOLLM_OPT_ML"] = str(_opt_ml(scratch, mounts))
+            if Path(argv[0]).is_absolute():  # as in an image, its own programs come first
+                programs = (str(Path(argv[0]).parent), os.environ.get("PATH", os.defpath))
+                given.setdefault("PATH", os.pathsep.join(programs))
         file = self.log_file(log, name)
         file.parent.mkdir(parents=True, exist_ok=True)
         spec = {"argv": argv, "log": str(file), "scratch": str(scratch), "after": after}

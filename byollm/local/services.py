@@ -2,6 +2,7 @@
 
 from byollm.local.balancer import Balancers
 from byollm.local.containers import Containers
+from byollm.local.ecs import Ecs
 from byollm.local.front import Service
 from byollm.local.sagemaker import SageMaker
 from byollm.local.scaling import AutoScaling
@@ -14,5 +15,6 @@ def make_services(world: World) -> dict[str, Service]:
     return {
         "elasticloadbalancing": Balancers(world),
         "sagemaker": SageMaker(world, containers),
+        "ecs": Ecs(world, containers),
         "application-autoscaling": AutoScaling(world),
     }

@@ -46,12 +46,12 @@ class Exchange:
     """A request under way.
 
     Args:
-        idle_s: how long nothing may come from either side.
+        idle_s: how long nothing may come from either side; None is for ever.
 
     `status` and `began_at` (on the monotonic clock) are the target's answer's, once it has begun.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, idle_s: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, idle_s: float | None) -> None:
         self._scope, self._receive, self._send, self._idle_s = scope, receive, send, idle_s
         self._sent_all = asyncio.Event()
         self.status: int | None = None

@@ -1,18 +1,15 @@
 """One listener of a load balancer: a real port of this machine, where requests follow its rules."""
 
-import asyncio
 import contextlib
 import random
 import re
 import secrets
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import responses
 from http.cookies import CookieError, SimpleCookie
 
 import httpx
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from byollm.local.balancer import attributes
@@ -26,12 +23,12 @@ from byollm.local.balancer.exchange import (
     end_to_end,
 )
 from byollm.local.balancer.rules import Asked, choose, location
+from byollm.local.balancer.serving import Serving
 from byollm.local.balancer.state import Document, State
 from byollm.local.balancer.targets import Target, Targets
 
 STICKY = "AWSALB"
 FIELD_NAME = re.compile(rb"[-A-Za-z0-9]+")
-SHUTDOWN_S = 2
 
 
 class Listener:
@@ -53,31 +50,11 @@ class Listener:
         certificate: tuple[str, str] | None,
     ) -> None:
         self._arn, self._state, self._groups, self._way, self._counts = arn, state, groups, way, counts
-        document = state.find("Listener", arn)
-        self._socket = bind(document["LocalPort"])
-        self._server = _Server(
-            uvicorn.Config(
-                self,
-                ssl_certfile=certificate[0] if certificate else None,
-                ssl_keyfile=certificate[1] if certificate else None,
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=60,
-                timeout_graceful_shutdown=SHUTDOWN_S,
-            )
-        )
-        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+        self._serving = Serving(self, state.find("Listener", arn)["LocalPort"], certificate)
 
     async def stop(self) -> None:
         """Take no more requests; those under way have two seconds."""
-        self._server.should_exit = True
-        await asyncio.gather(self._serving, return_exceptions=True)
-        self._socket.close()
+        await self._serving.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request by the listener's rules."""
@@ -162,31 +139,6 @@ class Listener:
     def _real_ports(self, balancer: Document) -> dict[str, int]:
         own = self._state.every("Listener", LoadBalancerArn=balancer["LoadBalancerArn"])
         return {str(listener["Port"]): listener["LocalPort"] for listener in own}
-
-
-class _Server(uvicorn.Server):
-    """A server beside others in one process, whose signals are not its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def bind(port: int) -> socket.socket:
-    """Return a socket that listens on a port of this machine, for this machine only.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(1024)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _asked(scope: Scope, listener: Document) -> Asked:

@@ -13,9 +13,10 @@ from byollm.local.balancer.certificate import certificate
 from byollm.local.balancer.counts import Counts
 from byollm.local.balancer.exchange import make_transport
 from byollm.local.balancer.groups import TargetGroupOperations
-from byollm.local.balancer.listener import Listener, bind
+from byollm.local.balancer.listener import Listener
 from byollm.local.balancer.listeners import ListenerOperations
 from byollm.local.balancer.query import QueryService
+from byollm.local.balancer.serving import bind
 from byollm.local.balancer.state import Document, State
 from byollm.local.balancer.targets import Targets
 from byollm.local.metrics import Metrics
