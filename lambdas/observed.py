@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from byollm.aws import Clients
@@ -28,6 +29,11 @@ def observed(handle: Handler[Result]) -> Handler[Result]:
     traced: Any = tracer.capture_lambda_handler(counted, capture_response=False)
     logged: Handler[Result] = logger.inject_lambda_context(traced)
     return logged
+
+
+def count(name: str, value: int = 1) -> None:
+    """Add to a metric of the function."""
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
 def deployment() -> Deployment:

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from byollm.settings.base import Section
+from byollm.lifecycle.errors import LifecycleError
+from byollm.settings.base import Section, explain
 
 
 def digest(content: Any) -> str:
@@ -23,6 +24,21 @@ class Artefact(Section):
     """The inference image, pinned by its digest: what was tried is what is deployed."""
     model: Annotated[str, Field(pattern=r"^s3://[^/\s]+/\S{1,900}/$")]
     """The prefix that the model's files lie under, ending in a slash."""
+
+    @classmethod
+    def of(cls, image: str, model: str) -> Self:
+        """Return what these name.
+
+        Raises:
+            LifecycleError: the image is not pinned by its digest, or the model is no prefix in S3.
+        """
+        try:
+            return cls(image=image, model=model)
+        except ValidationError as error:
+            raise LifecycleError(
+                f"expected an image such as <repository>@sha256:<digest> and a model such as "
+                f"s3://<bucket>/versions/<content>/:\n{explain(error, cls)}"
+            ) from None
 
 
 Artefacts = Mapping[str, Artefact]

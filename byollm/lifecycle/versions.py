@@ -94,7 +94,7 @@ class Versions:
         package = self._sagemaker.describe_model_package(ModelPackageName=version)
         (container,) = package["InferenceSpecification"]["Containers"]
         model = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
-        return _variant(package), Artefact(image=container["Image"], model=model)
+        return _variant(package), Artefact.of(container["Image"], model)
 
 
 def _variant(package: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from byollm.lifecycle.custom_resource import answer, converge
-from lambdas.observed import clients, deployment, logger, observed
+from lambdas.observed import clients, count, deployment, logger, observed
 
 MARGIN_S = 120
 """Kept of the time a run may take: for the last step, and for the answer."""
@@ -23,6 +23,7 @@ def handle(event: dict[str, Any], context: LambdaContext) -> None:
     What takes longer than a run may take is handed to the next run: the event goes out again, with the time
     of its beginning.
     """
+    count("Requests")
     name = event.get("PhysicalResourceId", event["LogicalResourceId"])
     began = event.setdefault("Began", time.time())
     until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN_S

@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from byollm.lifecycle import Reconciler, Versions
-from lambdas.observed import clients, deployment, logger, observed
+from lambdas.observed import clients, count, deployment, logger, observed
 
 
 @observed
@@ -18,5 +18,6 @@ def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     artefacts = Versions(clients, declared).serving(event.get("version"))
     reconciler = Reconciler(clients, declared)
     progress = reconciler.step(artefacts) if artefacts else reconciler.remove()
+    count("Changes", len(progress.changes))
     logger.info("stepped", extra={"changes": progress.changes, "waiting_for": progress.waiting_for})
     return {"done": progress.done, "waiting_for": progress.waiting_for}

@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from byollm.lifecycle import Reconciler, Versions
 from byollm.lifecycle.artefact import digest
 from byollm.lifecycle.news import announce
-from lambdas.observed import clients, deployment, logger, observed
+from lambdas.observed import clients, count, deployment, logger, observed
 
 BROKEN = "-health"
 """What the names of alarms end with that mean: most calls fail."""
@@ -20,8 +20,9 @@ def handle(event: dict[str, Any], context: LambdaContext) -> None:
 
     An endpoint that fails most calls gets fresh instances, once an alarm. Everything else is for people.
     """
-    for record in event["Records"]:
-        alarm = _alarm(record["Sns"]["Message"])
+    alarms = [_alarm(record["Sns"]["Message"]) for record in event["Records"]]
+    count("Alarms", sum(alarm is not None for alarm in alarms))
+    for alarm in alarms:
         if alarm is not None:
             outcome = _remedy(str(alarm["AlarmName"]), str(alarm.get("StateChangeTime", "")))
             logger.info("remedied", extra={"alarm": alarm["AlarmName"], "outcome": outcome})

@@ -6,7 +6,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from byollm.lifecycle import Reconciler
 from byollm.lifecycle.news import announce
-from lambdas.observed import clients, deployment, logger, observed
+from lambdas.observed import clients, count, deployment, logger, observed
 
 
 @observed
@@ -14,6 +14,7 @@ def handle(event: dict[str, Any], context: LambdaContext) -> None:
     """Take a budget's notice from SNS."""
     declared = deployment()
     changes = Reconciler(clients, declared).scale_down()
+    count("ScaledDown")
     logger.info("scaled down", extra={"changes": changes})
     what = "\n".join(changes) or "It runs on its fewest instances already, or is being changed."
     announce(

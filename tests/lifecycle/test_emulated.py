@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from byollm.lifecycle import Deployment, EndpointFailed
+from byollm.lifecycle import Deployment, EndpointFailed, Versions
 from byollm.lifecycle.smoke import ask
 from tests.lifecycle.emulated import Emulated
 
@@ -51,8 +51,17 @@ def test_a_component_serves_sleeps_and_goes(emulated: Emulated) -> None:
 
 def test_a_container_that_does_not_start_is_told_of(emulated: Emulated) -> None:
     declared = emulated.declare("broken", {})
+    group = {"ModelPackageGroupName": declared.package_group}
+    emulated.clients.client("sagemaker").create_model_package_group(**group)
+    versions = Versions(emulated.clients, declared)
+    bad = versions.register(emulated.artefact("nothing"), "main")
     with pytest.raises(EndpointFailed, match="endpoint byollm-broken: Failed"):
-        emulated.converge(declared, {"main": emulated.artefact("nothing")})
-    emulated.converge(declared, {"main": emulated.artefact("one")})
+        emulated.converge(declared, versions.serving(bad))
+    versions.decide(bad, False, "it does not start")
+    good = versions.register(emulated.artefact("one"), "main")
+    assert versions.serving() == {}
+    emulated.converge(declared, versions.serving(good))
     assert said(emulated, declared) == "one"
+    versions.decide(good, True, "it answers")
+    assert versions.serving() == {"main": emulated.artefact("one")}
     emulated.take_down(declared)

@@ -1,0 +1,48 @@
+"""What functions are told: read from one variable, refused in words; and the waiting between steps."""
+
+import time
+
+import pytest
+
+from byollm.lifecycle import Deployment, Progress, settle
+from byollm.settings import SettingsError
+from tests.lifecycle.support import AB, deployment
+
+
+def test_a_deployment_comes_whole_through_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = deployment(AB, subnets=["subnet-0a"], security_groups=["sg-0a"], topic_arn="arn:topic")
+    monkeypatch.setenv("BYOLLM_DEPLOYMENT", declared.model_dump_json(exclude_defaults=True))
+    assert Deployment.from_environment() == declared
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (None, "is not set"),
+        ("{", "is not a deployment"),
+        ('{"environment": "dev"}', "name: Field required"),
+        ('{"environment": "../..", "name": "x", "role_arn": "y", "package_group": "z"}', "environment"),
+    ],
+)
+def test_what_is_no_deployment_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, what: str
+) -> None:
+    monkeypatch.delenv("BYOLLM_DEPLOYMENT", raising=False)
+    if text is not None:
+        monkeypatch.setenv("BYOLLM_DEPLOYMENT", text)
+    with pytest.raises(SettingsError, match=what):
+        Deployment.from_environment()
+
+
+def test_steps_are_taken_until_the_last_one_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter([*(Progress(False, "it") for _ in range(6)), Progress(True)])
+    pauses: list[float] = []
+    told: list[Progress] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert settle(lambda: next(steps), until=time.monotonic() + 60, tell=told.append).done
+    assert pauses == [1, 2, 4, 8, 15, 15]
+    assert len(told) == 7
+
+
+def test_what_takes_too_long_is_left_for_the_next() -> None:
+    assert settle(lambda: Progress(False, "it"), until=time.monotonic()) == Progress(False, "it")
