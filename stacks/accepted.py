@@ -19,9 +19,12 @@ def accept_wildcards(scope: IConstruct, resources: Iterable[str], reason: str) -
     accept(scope, {f"AwsSolutions-IAM5[Resource::{name}]": reason for name in names})
 
 
-def accept_objects(scope: IConstruct, buckets: Iterable[s3.IBucket], reason: str) -> None:
-    """Accept that policies of `scope` name every object of these buckets."""
-    accept_wildcards(scope, [f"{_name(bucket, Stack.of(scope))}/*" for bucket in buckets], reason)
+def accept_objects(
+    scope: IConstruct, buckets: Iterable[s3.IBucket], reason: str, *, prefix: str = ""
+) -> None:
+    """Accept that policies of `scope` name every object of these buckets, or of a folder in them."""
+    names = [_name(bucket, Stack.of(scope)) for bucket in buckets]
+    accept_wildcards(scope, [f"{name}/{prefix}*" for name in names], reason)
 
 
 def _name(bucket: s3.IBucket, reader: Stack) -> str:

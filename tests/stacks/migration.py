@@ -13,6 +13,7 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from tests.stacks.support import Synthesis
 
 STATEFUL = (
+    "AWS::Cognito::UserPool",
     "AWS::DynamoDB::Table",
     "AWS::ECR::Repository",
     "AWS::KMS::Key",

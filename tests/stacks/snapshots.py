@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.stacks import migration
 from tests.stacks.support import ENVIRONMENTS, Synthesis, synthesise
+from tests.stacks.whole import synthesise_whole
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -41,6 +42,8 @@ def main() -> None:
             synthesis = synthesise(env, Path(directory))
         write(synthesis)
         migration.add(env, migration.baseline_of(synthesis))
+    with tempfile.TemporaryDirectory() as directory:
+        write(synthesise_whole(Path(directory)))
 
 
 if __name__ == "__main__":
