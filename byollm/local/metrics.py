@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 WAITING = 10_000
 BATCH = 500  # PutMetricData takes 1,000
+LINGER_S = 0.2  # so that what comes together goes together
 
 
 class Metrics:
@@ -72,6 +74,7 @@ class Metrics:
             batches = defaultdict(list)
             namespace, datum = self._waiting.get()
             batches[namespace].append(datum)
+            time.sleep(LINGER_S)
             for _ in range(BATCH - 1):
                 try:
                     namespace, datum = self._waiting.get_nowait()

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 
 from byollm.local.metrics import Metrics
 from byollm.local.sagemaker.host import Host
+from byollm.local.sagemaker.usage import Usage
 from byollm.local.world import World
 
 NAMESPACE = "AWS/SageMaker"
 CONCURRENCY_EVERY_S = 10.0
+USAGE_EVERY_S = 60.0
 
 
 class Telemetry:
@@ -22,16 +24,17 @@ class Telemetry:
     def __init__(self, world: World, hosts: Callable[[], Iterable[tuple[str, Host]]]) -> None:
         self._world, self._hosts = world, hosts
         self._metrics = Metrics(world)
-        self._loop: asyncio.Task[None] | None = None
+        self._usage = Usage(self._metrics)
+        self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to tell how many requests are under way."""
-        self._loop = asyncio.create_task(self._tell_concurrency())
+        """Begin to tell how many requests are under way, and what they cost."""
+        self._loops = [asyncio.create_task(self._tell_concurrency()), asyncio.create_task(self._tell_usage())]
 
     async def stop(self) -> None:
         """Tell nothing more."""
-        if self._loop is not None:
-            self._loop.cancel()
+        for loop in self._loops:
+            loop.cancel()
 
     def invoked(
         self, dimensions: list[dict[str, str]], status: int, model_s: float, overhead_s: float, instances: int
@@ -60,7 +63,9 @@ class Telemetry:
 
     async def _tell_concurrency(self) -> None:
         while True:
-            await self._world.clock.sleep(CONCURRENCY_EVERY_S)
+            # By the clock and not by the last time, or a period without a measurement would come about.
+            now = self._world.clock.now()
+            await self._world.clock.sleep(CONCURRENCY_EVERY_S - now % CONCURRENCY_EVERY_S)
             for name, host in self._hosts():
                 for variant, fleet in host.fleets:
                     for instance in fleet.ready:
@@ -70,6 +75,11 @@ class Telemetry:
                     for instance in copies.ready:
                         of = {"InferenceComponentName": component}
                         self._put("ConcurrentRequestsPerCopy", instance.outstanding, of)
+
+    async def _tell_usage(self) -> None:
+        while True:
+            await self._world.clock.sleep(USAGE_EVERY_S)
+            await self._usage.publish(self._hosts())
 
     def _put(self, name: str, value: float, dimensions: dict[str, str], unit: str = "None") -> None:
         self._metrics.put(NAMESPACE, name, value, dimensions, unit)
