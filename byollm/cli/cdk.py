@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 
 from byollm.settings import REPOSITORY, AwsSettings, ByollmError
 
@@ -24,36 +26,38 @@ def run_cdk(
     aws: AwsSettings,
     variables: Mapping[str, str] | None = None,
     repository: Path = REPOSITORY,
+    output: IO[bytes] | None = None,
 ) -> None:
     """Run `cdk <command>` on the app of environment `env` and wait for its end.
 
     Args:
         command: such as `deploy`.
         arguments: what follows it, such as `--all`.
-        env: names the environment, and the folder that its templates are written to: two environments do
-            not wait for each other.
+        env: names the environment.
         aws: says which AWS is meant.
         variables: further environment variables, such as `BYOLLM__IMAGES__GATEWAY`.
         repository: where `app.py` and `node_modules` are.
+        output: takes what it says, in place of the terminal.
 
     Raises:
         CdkError: it is not installed, or it failed.
     """
-    line = [
-        *cdk_command(repository),
-        command,
-        *arguments,
-        "--app",
-        shlex.join([sys.executable, "app.py"]),
-        "--output",
-        f"var/cdk/{env}",
-        "--context",
-        f"env={env}",
-        "--no-notices",
-    ]
-    child = subprocess.Popen(line, cwd=repository, env=_environment(aws) | dict(variables or {}))
+    told = _environment(aws) | dict(variables or {})
+    app = shlex.join([sys.executable, "app.py"])
+    # A folder of its own for the templates: two runs from one checkout do not meet.
+    with TemporaryDirectory(prefix="byollm-cdk-") as assembly:
+        line = [*cdk_command(repository), command, *arguments, "--app", app, "--output", assembly]
+        line += ["--context", f"env={env}", "--no-notices"]
+        errors = subprocess.STDOUT if output else None
+        child = subprocess.Popen(line, cwd=repository, env=told, stdout=output, stderr=errors)
+        status = _wait(child)
+    if status:
+        raise CdkError(f"cdk {command} failed (status {status}); what it said stands above")
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> int:
     try:
-        status = child.wait()
+        return child.wait()
     except KeyboardInterrupt:
         # Ctrl-C reached the child as well: it says itself what goes on without it.
         try:
@@ -61,8 +65,6 @@ def run_cdk(
         except subprocess.TimeoutExpired:
             child.kill()
         raise
-    if status:
-        raise CdkError(f"cdk {command} failed (status {status}); what it said stands above")
 
 
 def cdk_command(repository: Path = REPOSITORY) -> list[str]:

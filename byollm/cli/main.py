@@ -11,13 +11,17 @@ from byollm.cli import config, data
 from byollm.cli.deploy import deploy
 from byollm.cli.destroy import destroy
 from byollm.cli.doctor import doctor
+from byollm.cli.down import down
 from byollm.cli.evaluate import evaluate
 from byollm.cli.finetune import finetune
 from byollm.cli.gateway import gateway
+from byollm.cli.logs import logs
 from byollm.cli.pretrain import pretrain
 from byollm.cli.publish import publish
 from byollm.cli.run import run
 from byollm.cli.serve import serve
+from byollm.cli.status import status
+from byollm.cli.up import up
 from byollm.settings.errors import ByollmError
 
 app = typer.Typer(
@@ -50,6 +54,10 @@ app.command()(finetune)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(gateway)
+app.command()(up)
+app.command()(status)
+app.command()(logs)
+app.command()(down)
 app.command()(doctor)
 app.command()(deploy)
 app.command()(publish)

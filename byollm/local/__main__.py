@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import fcntl
+import json
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import uvicorn
 
 from byollm.local.clock import Clock
 from byollm.local.front import Front
+from byollm.local.launch import LOCK
 from byollm.local.services import make_services
 from byollm.local.world import World
 
@@ -27,7 +30,7 @@ def main() -> None:
     for chatty in ("httpx", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     world = World(asked.directory, asked.port, asked.region, clock=Clock(asked.clock_factor))
-    lock = _take(asked.directory)  # noqa: F841 - held as long as the process lives
+    lock = _take(world)  # noqa: F841 - held as long as the process lives
     listener = _listen(world.port)
     config = uvicorn.Config(
         Front(world, make_services(world)),
@@ -49,13 +52,17 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _take(directory: Path) -> IO[str]:
-    """Hold the directory: two processes on one would spoil what is in it."""
-    lock = (directory / "lock").open("w")
+def _take(world: World) -> IO[str]:
+    """Hold the directory, and say in it who does: two processes on one would spoil what is there."""
+    lock = (world.directory / LOCK).open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"{directory} is in use by another emulated AWS")
+        sys.exit(f"{world.directory} is in use by another emulated AWS")
+    holder = {"pid": os.getpid(), "port": world.port, "region": world.region, "factor": world.clock.factor}
+    lock.truncate(0)
+    lock.write(json.dumps(holder))
+    lock.flush()
     return lock
 
 
