@@ -63,7 +63,17 @@ def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: b
 
     def stacks(digests: dict[str, str]) -> None:
         variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
-        run_cdk("deploy", "--all", "--require-approval", "never", env=env, aws=aws, variables=variables)
+        run_cdk(
+            "deploy",
+            "--all",
+            "--require-approval",
+            "never",
+            "--concurrency",
+            "4",
+            env=env,
+            aws=aws,
+            variables=variables,
+        )
 
     digests = {name: digest for name, digest in patient.settings.images.model_dump().items() if digest}
     with _step(console, "stacks"):

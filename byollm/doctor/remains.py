@@ -1,6 +1,7 @@
 """What there is of an environment in AWS, found by its names and its tag: after a removal, what is left."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +97,22 @@ SWEEPS = (
     Sweep("role", "iam", "list_roles", "Roles", "RoleName"),
     Sweep("stack", "cloudformation", "describe_stacks", "Stacks", "StackName"),
 )
+SWEPT = (
+    "cloudformation:stack/",
+    "cloudwatch:alarm:",
+    "dynamodb:table/",
+    "ecr:repository/",
+    "lambda:function:",
+    "logs:log-group:",
+    "s3:",
+    "sagemaker:endpoint",  # configurations, too
+    "sagemaker:inference-component/",
+    "sagemaker:model/",
+    "sagemaker:model-package-group/",
+    "states:stateMachine:",
+)
+"""How what is in those lists begins in an ARN."""
+
 IN_COPIES = ("key alias", "stack")
 """What stands in the regions of copies as well; buckets of all regions are in one list."""
 
@@ -108,7 +125,7 @@ def remains(patient: Patient) -> list[Remains]:
         for sweep in SWEEPS:
             if region == home or sweep.kind in IN_COPIES:
                 found.update(sweep.find(patient, region))
-        found.update(list(_tagged(patient, region, found)))
+        found.update(_tagged(patient, region))
     return sorted(found)
 
 
@@ -117,12 +134,14 @@ def _is_ours(name: str, env: str) -> bool:
     if name.startswith("alias/"):
         return name.startswith(f"alias/byollm/{env}/")
     mark = f"byollm-{env}"
-    return any(part == mark or part.startswith(f"{mark}-") for part in name.split("/"))
+    return any(part == mark or part.startswith(f"{mark}-") for part in re.split("[:/]", name))
 
 
-def _tagged(patient: Patient, region: str, named: Iterable[Remains]) -> Iterator[Remains]:
-    """Yield what carries the environment's tag, but for what its name has told already."""
-    known = {each.name for each in named}
+def _tagged(patient: Patient, region: str) -> Iterator[Remains]:
+    """Yield what carries the environment's tag and has a name that no list is searched for.
+
+    The index of tags is minutes behind, so for what is in a list, the list is right.
+    """
     found = listed(
         patient.client("resourcegroupstaggingapi", region),
         "get_resources",
@@ -132,15 +151,8 @@ def _tagged(patient: Patient, region: str, named: Iterable[Remains]) -> Iterator
     for entry in found:
         arn = entry["ResourceARN"]
         service, resource = arn.split(":", 5)[2], arn.split(":", 5)[5]
-        if known.isdisjoint(_names(resource)):
+        if not (f"{service}:{resource}".startswith(SWEPT) and _is_ours(resource, patient.env)):
             yield Remains(service, arn, region, _ending(patient, region, service, resource))
-
-
-def _names(resource: str) -> set[str]:
-    """What an ARN's resource may be called: `log-group:/a/b:*` is `/a/b`, `stack/x/id` is `x`."""
-    plain = resource.removesuffix(":*")
-    ends = {plain, plain.partition(":")[2], plain.partition("/")[2], plain.rpartition(":")[2]}
-    return ends | {plain.partition("/")[2].partition("/")[0]}
 
 
 def _ending(patient: Patient, region: str, service: str, resource: str) -> str:

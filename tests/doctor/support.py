@@ -21,12 +21,22 @@ ACCOUNT = "123456789012"
 BUNDLED = REPOSITORY / "models" / "byollm-tiny"
 
 
+@cache
 def connect(service: str, region: str) -> Any:
-    """Make a client that would ask the real AWS; `mock_aws` or a script stands before it."""
+    """Return a client that would ask the real AWS; `mock_aws` stands before it."""
+    return _client(service, region, _fill)
+
+
+def _client(service: str, region: str, answer: Callable[..., Any]) -> Any:
     fast = Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5)
     client = _session().client(service, region, config=fast)
-    client.meta.events.register("before-call", _fill)
+    client.meta.events.register("before-call", answer)
     return client
+
+
+@cache
+def _session() -> boto3.session.Session:
+    return boto3.session.Session("test", "test")  # one for all: it reads each service's model once
 
 
 GAPS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -43,11 +53,6 @@ def _fill(model: Any, params: dict[str, Any], **_: object) -> tuple[Any, dict[st
     return SimpleNamespace(status_code=200), GAPS[model.name](given)
 
 
-@cache
-def _session() -> boto3.session.Session:
-    return boto3.session.Session("test", "test")  # one for all: it reads each service's model once
-
-
 class ScriptedAws:
     """Answers every call from a table of operations: an answer, or an error as (code, message).
 
@@ -60,9 +65,7 @@ class ScriptedAws:
         self.calls: list[tuple[str, str]] = []
 
     def connect(self, service: str, region: str) -> Any:
-        client = connect(service, region)
-        client.meta.events.register("before-call", self._answer)
-        return client
+        return _client(service, region, self._answer)
 
     def _answer(self, model: Any, context: dict[str, Any], **_: object) -> tuple[Any, dict[str, Any]]:
         self.calls.append((model.name, context["client_region"]))
