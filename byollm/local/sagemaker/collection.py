@@ -1,10 +1,9 @@
 """Resources of one kind: created once, described, listed page by page, tagged, deleted."""
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 
+from byollm.local.paging import page
 from byollm.local.protocol import AwsError, Members
 from byollm.local.sagemaker.tags import Tags
 from byollm.local.store import Document, Store
@@ -105,17 +104,14 @@ class Collection:
         found = [document for document in self.all() if self._matches(document, given, equal)]
         by = {"Name": self._name, "Status": self._status}.get(given.get("SortBy", ""), "CreationTime")
         found.sort(key=lambda document: document[by], reverse=given.get("SortOrder") != "Ascending")
-        begin, size = _offset(given.get("NextToken")), given.get("MaxResults", PAGE)
-        shown = (self._name, self._arn, "CreationTime", *members)
-        answer: Members = {
+        shown, following = page(found, {"MaxResults": PAGE, **given})
+        names = (self._name, self._arn, "CreationTime", *members)
+        return {
             plural or f"{self._kind}s": [
-                {member: document[member] for member in shown if member in document}
-                for document in found[begin : begin + size]
-            ]
+                {member: document[member] for member in names if member in document} for document in shown
+            ],
+            **following,
         }
-        if begin + size < len(found):
-            answer["NextToken"] = base64.b64encode(str(begin + size).encode()).decode()
-        return answer
 
     def _matches(self, document: Document, given: Members, equal: Sequence[str]) -> bool:
         times = [
@@ -134,12 +130,3 @@ class Collection:
 
 
 EDGES = {"Before": float.__lt__, "After": float.__gt__}
-
-
-def _offset(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        return max(0, int(base64.b64decode(token, validate=True)))
-    except (ValueError, binascii.Error):
-        raise AwsError("ValidationException", "The NextToken is not one of this service's.") from None

@@ -34,6 +34,7 @@ class Components:
     async def start(self) -> None:
         """Bring up what was there, and go on with what was under way."""
         for document in self._components.all():
+            self._place(document)
             if document["InferenceComponentStatus"] != "Failed":
                 self._changes.begin(self._resume(document))
 
@@ -59,6 +60,7 @@ class Components:
             Plan=container.model_dump(),
             Copies=given.get("RuntimeConfig", {}).get("CopyCount", 1),
         )
+        self._place(document)
         self._changes.begin(self._begin(document))
         return {"InferenceComponentArn": document["InferenceComponentArn"]}
 
@@ -67,16 +69,13 @@ class Components:
         document = self._components.get(given["InferenceComponentName"])
         copies = self._copies(document)
         answer = {key: value for key, value in document.items() if key not in ("Plan", "Copies", "Next")}
-        image = document["Plan"]["image"]
-        specification = dict(document["Specification"])
-        specification["Container"] = {
-            "DeployedImage": {"SpecifiedImage": image, "ResolvedImage": image},
-            "Environment": document["Plan"]["environment"],
-        }
-        answer["Specification"] = specification
+        if container := document["Specification"].get("Container"):
+            image = {"SpecifiedImage": container["Image"], "ResolvedImage": container["Image"]}
+            summary = {key: value for key, value in container.items() if key != "Image"}
+            answer["Specification"] |= {"Container": {**summary, "DeployedImage": image}}
         answer["RuntimeConfig"] = {
             "DesiredCopyCount": document["Copies"],
-            "CurrentCopyCount": len(copies.ready) if copies else 0,
+            "CurrentCopyCount": len(copies.ready),
         }
         return answer
 
@@ -136,8 +135,11 @@ class Components:
 
     def _settled(self, name: str) -> Document:
         document = self._components.get(name)
-        if document["InferenceComponentStatus"] != "InService":
-            raise in_progress("inference component", document["InferenceComponentArn"])
+        arn, status = document["InferenceComponentArn"], document["InferenceComponentStatus"]
+        if status == "Failed":
+            raise invalid(f'Cannot update inference component "{arn}" in status Failed; delete it.')
+        if status != "InService":
+            raise in_progress("inference component", arn)
         return document
 
     def _change(self, document: Document) -> Members:
@@ -147,9 +149,13 @@ class Components:
         self._changes.begin(self._update(document))
         return {"InferenceComponentArn": document["InferenceComponentArn"]}
 
-    def _copies(self, document: Document) -> Copies | None:
-        host = self._endpoints.hosts.get(document["EndpointName"])
-        return host.components.get(document["InferenceComponentName"]) if host else None
+    def _place(self, document: Document) -> None:
+        components = self._endpoints.host(document["EndpointName"]).components
+        components[document["InferenceComponentName"]] = Copies(self._yard, document)
+
+    def _copies(self, document: Document) -> Copies:
+        components = self._endpoints.host(document["EndpointName"]).components
+        return components[document["InferenceComponentName"]]
 
     def _settle(self, document: Document, status: str, **members: object) -> None:
         document = self._components.get(document["InferenceComponentName"]) | members
@@ -169,11 +175,8 @@ class Components:
             await self._update(document)
 
     async def _begin(self, document: Document) -> bool:
-        host = self._endpoints.host(document["EndpointName"])
-        copies = Copies(self._yard, document)
-        host.components[document["InferenceComponentName"]] = copies
         try:
-            await copies.scale(document["Copies"])
+            await self._copies(document).scale(document["Copies"])
         except FleetError as error:
             self._fail(document, "Failed", error)
             return False
@@ -183,7 +186,6 @@ class Components:
     async def _update(self, document: Document) -> None:
         following = document["Next"]
         copies = self._copies(document)
-        assert copies is not None
         deployment = following.get("LastDeploymentConfig", {})
         try:
             if "Plan" in following:
@@ -199,10 +201,8 @@ class Components:
             self._settle(document, "InService", **following)
 
     async def _delete(self, document: Document) -> None:
-        copies = self._copies(document)
-        if copies is not None:
-            await copies.stop()
-            del self._endpoints.hosts[document["EndpointName"]].components[document["InferenceComponentName"]]
+        await self._copies(document).stop()
+        del self._endpoints.host(document["EndpointName"]).components[document["InferenceComponentName"]]
         self._components.remove(document["InferenceComponentName"])
 
 

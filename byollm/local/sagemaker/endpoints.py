@@ -16,7 +16,7 @@ from byollm.local.store import Document
 
 log = logging.getLogger(__name__)
 
-SETTLED = ("InService", "Failed")
+SETTLED = ("InService", "Failed", "UpdateRollbackFailed")
 PROPERTIES = {"DesiredInstanceCount": "count", "DesiredWeight": "weight"}
 
 
@@ -42,7 +42,7 @@ class Endpoints:
         for document in self._endpoints.all():
             if document["EndpointStatus"] == "InService":  # unavailable for a while, by no wish of the client
                 self._settle(document["EndpointName"], "SystemUpdating")
-            if document["EndpointStatus"] != "Failed":
+            if document["EndpointStatus"] not in ("Failed", "UpdateRollbackFailed"):
                 self._changes.begin(self._resume(document))
 
     async def stop(self) -> None:
@@ -169,10 +169,13 @@ class Endpoints:
 
     def _settled(self, name: str) -> Document:
         document = self._endpoints.get(name)
-        if document["EndpointStatus"] == "Failed":
-            raise invalid(f'Cannot update endpoint "{document["EndpointArn"]}": it is Failed; delete it.')
-        if document["EndpointStatus"] != "InService":
+        status = document["EndpointStatus"]
+        if status not in SETTLED:
             raise in_progress("endpoint", document["EndpointArn"])
+        if status != "InService":
+            raise invalid(
+                f'Cannot update endpoint "{document["EndpointArn"]}" in status {status}; delete it.'
+            )
         return document
 
     def _change(
@@ -226,6 +229,8 @@ class Endpoints:
             await self.host(name).update(plan, deployment, lambda: self._settle(name, "RollingBack"))
         except UpdateError as error:
             self._fail(name, "InService", error)
+        except FleetError as error:
+            self._fail(name, "UpdateRollbackFailed", error)
         else:
             done: dict[str, object] = {"Plan": plan.model_dump(), "EndpointConfigName": plan.config}
             if deployment:

@@ -171,6 +171,8 @@ class Fleet:
                 "AWS_REGION": world.region,
                 "AWS_DEFAULT_REGION": world.region,
                 **self._plan.environment,
+                # The image listens for everybody, since each container has a network of its own: not so here.
+                "BYOLLM__SERVER__HOST": "127.0.0.1",
             },
             mounts=mounts,
             port=free_port(),

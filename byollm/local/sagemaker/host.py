@@ -96,6 +96,7 @@ class Host:
 
         Raises:
             UpdateError: why the old generation is back in its place.
+            FleetError: why it is not.
         """
         old = self.current
         assert old is not None

@@ -15,6 +15,7 @@ CALL_S = 60.0  # real seconds, as clients count them
 STREAM_S = 480.0
 ANSWER_BYTES = 25 * 2**20
 MESSAGE_BYTES = 8 * 2**10
+FAILED = 500
 TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the latency "
     "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
@@ -45,7 +46,8 @@ class Invocation:
         body: of the request.
         headers: that the container is to see.
         faults: makes a ModelError from the container's status (0 where it did not answer) and message.
-        ended: told the container's status (500 where it did not answer) and how long it took.
+        ended: told the container's status (500 where it failed to answer, 0 where nobody waited for it) and
+            how long it took.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Invocation:
         self._instance, self._body, self._headers = instance, body, headers
         self._faults, self._ended = faults, ended
         self._began = time.monotonic()
-        self._status = 500
+        self._status = 0
         self._answer: httpx.Response | None = None
         self._closed = False
         instance.outstanding += 1
@@ -77,9 +79,9 @@ class Invocation:
         with self._faults_of_the_container():
             async with self._within(CALL_S):
                 self._answer = await http.send(request, stream=True)
+            self._status = self._answer.status_code
             if not self._answer.is_success:
                 content = await self._read()
-                self._status = self._answer.status_code
                 raise self._faults(self._status, content[:MESSAGE_BYTES].decode(errors="replace"))
         return self._answer.headers
 
@@ -90,10 +92,7 @@ class Invocation:
             InvocationError: the container died, took too long, or has too much to say.
         """
         with self._faults_of_the_container():
-            content = await self._read()
-        assert self._answer is not None
-        self._status = self._answer.status_code
-        return content
+            return await self._read()
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield a good answer as frames of an event stream; what goes wrong now is the last of them."""
@@ -104,17 +103,18 @@ class Invocation:
                 async with self._within(STREAM_S):
                     chunk = await anext(chunks, None)
             except TimeoutError:
+                self._status = FAILED
                 message = f"The model took longer than {STREAM_S:.0f} seconds to stream its answer."
                 yield stream_exception(
                     "ModelStreamError", Message=message, ErrorCode="ModelInvocationTimeExceeded"
                 )
                 return
             except httpx.HTTPError:
+                self._status = FAILED
                 message = "The connection to the model container broke while it streamed its answer."
                 yield stream_exception("ModelStreamError", Message=message, ErrorCode="StreamBroken")
                 return
             if chunk is None:
-                self._status = self._answer.status_code
                 return
             yield payload_part(chunk)
 
@@ -147,7 +147,9 @@ class Invocation:
         try:
             yield
         except TimeoutError:
+            self._status = FAILED
             raise self._faults(0, TIMED_OUT) from None
         except httpx.HTTPError:
+            self._status = FAILED
             message = "The model container ended before it had answered."
             raise InvocationError(500, "InternalFailure", message) from None

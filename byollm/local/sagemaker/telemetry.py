@@ -43,7 +43,7 @@ class Telemetry:
 
         Args:
             dimensions: of the variant, and of the component where there is one.
-            status: what the container answered, or 500 where it did not.
+            status: what the container answered, 500 where it failed to, 0 where nobody waited for it.
             model_s: how long it took.
             overhead_s: what this service added.
             instances: how many there are, for InvocationsPerInstance.
