@@ -1,0 +1,109 @@
+"""The images of this checkout, as processes of this machine: what a container engine would build and push."""
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from byollm.settings import REPOSITORY
+
+FILE = "images.json"  # in the world's directory; `byollm.local.containers` reads it
+
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of `{}`
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """An image whose container is a process of this environment.
+
+    Args:
+        module: what its entry point runs.
+        port: the variable that says where it listens.
+        code: the folders of the checkout that are in it.
+    """
+
+    module: str
+    port: str
+    code: tuple[str, ...]
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """How it is started."""
+        return {"argv": [sys.executable, "-m", self.module], "port": self.port}
+
+    def manifest(self) -> str:
+        """Write what a registry keeps of it: no layers, and which code will run. Other code, other image."""
+        empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": _EMPTY, "size": 2}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE,
+            "config": empty,
+            "layers": [],
+            "annotations": {"byollm.module": self.module, "byollm.code": self._code()},
+        }
+        return json.dumps(manifest)
+
+    def digest(self) -> str:
+        """Return the digest that a registry knows it by."""
+        return f"sha256:{hashlib.sha256(self.manifest().encode()).hexdigest()}"
+
+    def _code(self) -> str:
+        content = hashlib.sha256()
+        for file in sorted(file for folder in self.code for file in (REPOSITORY / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so":
+                content.update(f"{file.relative_to(REPOSITORY)}\n".encode())
+                content.update(hashlib.sha256(file.read_bytes()).digest())
+        return content.hexdigest()
+
+
+_SERVED = ("settings", "kernels", "modeling", "engine", "server", "cli")
+IMAGES = {
+    "inference": LocalImage(
+        "byollm.local.entry", "SAGEMAKER_BIND_TO_PORT", tuple(f"byollm/{part}" for part in _SERVED)
+    ),
+    "gateway": LocalImage(
+        "byollm", "BYOLLM__GATEWAY__PORT", ("byollm/settings", "byollm/aws", "byollm/gateway", "byollm/cli")
+    ),
+    "frontend": LocalImage("frontend", "BYOLLM__PAGE__PORT", ("byollm/settings", "frontend")),
+}
+
+
+def write_images(directory: Path, env: str) -> dict[str, str]:
+    """Say in `directory` what the images of `env` are; return their digests. Older images stay known."""
+    file = directory / FILE
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    digests = {name: image.digest() for name, image in IMAGES.items()}
+    known |= {f"byollm-{env}/{name}@{digest}": IMAGES[name].start for name, digest in digests.items()}
+    following = file.with_suffix(".next")
+    following.write_text(json.dumps(known, indent=2))
+    os.replace(following, file)
+    return digests
+
+
+def push_images(registry: Any, env: str) -> list[str]:
+    """Have the images in the repositories of `env`; return the names of those that were not there.
+
+    Args:
+        registry: boto3's client of ECR.
+        env: the environment.
+    """
+    return [name for name, image in IMAGES.items() if _push(registry, f"byollm-{env}/{name}", image)]
+
+
+def _push(registry: Any, repository: str, image: LocalImage) -> bool:
+    digest = image.digest()
+    try:
+        registry.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])
+    except registry.exceptions.ImageNotFoundException:
+        registry.put_image(
+            repositoryName=repository,
+            imageManifest=image.manifest(),
+            imageManifestMediaType=_MANIFEST_TYPE,
+            imageTag=digest.removeprefix("sha256:")[:12],
+        )
+        return True
+    return False
