@@ -18,6 +18,8 @@ from byollm.local.world import World
 log = logging.getLogger(__name__)
 
 _EVERY = 10.0  # seconds of the world's clock
+_LATE = 1.0  # real seconds that measurements take to arrive
+_MOST = 100  # periods judged at one look
 _SOONEST = 0.25  # real seconds between two looks, however fast the clock is
 
 _COMPARISONS = {
@@ -40,6 +42,7 @@ class Alarms:
     def __init__(self, world: World) -> None:
         self._world = world
         self._loop: asyncio.Task[None] | None = None
+        self._looked: dict[str, float] = {}  # until when, by alarm
 
     async def start(self) -> None:
         """Begin to look."""
@@ -63,14 +66,28 @@ class Alarms:
         watch = self._world.client("cloudwatch")
         for page in watch.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"]):
             for alarm in page["MetricAlarms"]:
-                values = measured(watch, alarm, self._world.clock.now())
-                state = judge(alarm, values)
-                if state != alarm["StateValue"]:
-                    reason = f"{values[-5:]} against {alarm['ComparisonOperator']} {alarm['Threshold']}"
-                    log.info("alarm %s is %s: %s", alarm["AlarmName"], state, reason)
-                    watch.set_alarm_state(
-                        AlarmName=alarm["AlarmName"], StateValue=state, StateReason=f"Threshold: {reason}"
-                    )
+                self._judge(watch, alarm)
+
+    def _judge(self, watch: Any, alarm: Members) -> None:
+        """Judge every period that has ended since the last look, so that none is missed by looking late."""
+        period = _period(alarm)
+        until = (self._world.clock.now() - _LATE * self._world.clock.factor) // period * period
+        since = self._looked.get(alarm["AlarmName"], until - period)
+        self._looked[alarm["AlarmName"]] = until
+        new = min(round((until - since) / period), _MOST)
+        if new < 1:
+            return
+        values, width = measured(watch, alarm, until, new - 1), alarm["EvaluationPeriods"]
+        for start in range(new):
+            seen = values[start : start + width]
+            state = judge(alarm, seen)
+            if state == alarm["StateValue"]:
+                continue
+            reason = f"{seen[-5:]} against {alarm['ComparisonOperator']} {alarm['Threshold']}"
+            log.info("alarm %s is %s: %s", alarm["AlarmName"], state, reason)
+            key = {"AlarmName": alarm["AlarmName"], "StateValue": state}
+            watch.set_alarm_state(**key, StateReason=f"Threshold: {reason}")
+            alarm["StateValue"] = state
 
 
 def judge(alarm: Members, values: Sequence[float | None]) -> str:
@@ -102,8 +119,7 @@ def measured(watch: Any, alarm: Members, now: float, beyond: int = 0) -> list[fl
         watch: a client of CloudWatch.
         beyond: how many periods to return before those that the alarm looks at.
     """
-    queries = alarm.get("Metrics") or [_query(alarm)]
-    period = max(query.get("MetricStat", query).get("Period", 1) for query in queries)
+    queries, period = alarm.get("Metrics") or [_query(alarm)], _period(alarm)
     end = now // period * period
     begin = end - (alarm["EvaluationPeriods"] + beyond) * period
     answer = watch.get_metric_data(
@@ -115,6 +131,11 @@ def measured(watch: Any, alarm: Members, now: float, beyond: int = 0) -> list[fl
     for result in answer["MetricDataResults"]:
         found |= zip((time.timestamp() for time in result["Timestamps"]), result["Values"], strict=True)
     return [found.get(begin + number * period) for number in range(round((end - begin) / period))]
+
+
+def _period(alarm: Members) -> int:
+    queries = alarm.get("Metrics") or [alarm]
+    return max(int(query.get("MetricStat", query).get("Period", 1)) for query in queries)
 
 
 def _query(alarm: Members) -> Members:

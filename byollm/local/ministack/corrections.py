@@ -95,3 +95,26 @@ def _leave_alarms_to_us(world: World) -> None:
         return answer
 
     cloudwatch._put_metric_alarm = put_whole
+    _find_alarms_by_action()
+
+
+def _find_alarms_by_action() -> None:
+    """Alarms are found by what they act on, as Application Auto Scaling looks for them.
+
+    By itself: `ActionPrefix` is ignored, and every alarm is found.
+    """
+    describe: Callable[..., Any] = cloudwatch._describe_alarms
+    actions = ("AlarmActions", "OKActions", "InsufficientDataActions")
+
+    def describe_found(params: Any, data: dict[str, Any], is_cbor: bool, is_json: bool = False) -> Any:
+        prefix = data.get("ActionPrefix")
+        if prefix:
+            names = [
+                alarm["AlarmName"]
+                for alarm in (*cloudwatch._alarms.values(), *cloudwatch._composite_alarms.values())
+                if any(action.startswith(prefix) for list in actions for action in alarm.get(list) or [])
+            ]
+            data = {**data, "AlarmNames": names or [""]}  # which no alarm is called
+        return describe(params, data, is_cbor, is_json)
+
+    cloudwatch._describe_alarms = describe_found
