@@ -36,14 +36,13 @@ class Component:
             return
         found = self.found()
         if found is None:
-            self._sagemaker.create_inference_component(**request, Tags=self._deployment.tags)
+            with patient(f"component {self._name}"):
+                self._sagemaker.create_inference_component(**request, Tags=self._deployment.tags)
             changes.append(f"component {self._name} made")
             raise Waiting(f"component {self._name}: Creating")
-        status = found.get("InferenceComponentStatus")
-        if status in MOVING:
-            raise Waiting(f"component {self._name}: {status}")
+        self._settled(found)
         reason = found.get("FailureReason", "SageMaker gave no reason.")
-        if status == "Failed":
+        if found.get("InferenceComponentStatus") == "Failed":
             self._sagemaker.delete_inference_component(InferenceComponentName=self._name)
             changes.append(f"component {self._name} deleted: Failed")
             raise EndpointFailed(
@@ -51,6 +50,12 @@ class Component:
                 f"anew. Its log is /aws/sagemaker/InferenceComponents/{self._name} (docs/troubleshooting.md)"
             )
         self._roll(wanted.specification, found, reason, alarms, changes)
+
+    def _settled(self, found: dict[str, Any] | None) -> None:
+        """Wait while it moves."""
+        status = (found or {}).get("InferenceComponentStatus")
+        if status in MOVING:
+            raise Waiting(f"component {self._name}: {status}")
 
     def _roll(
         self,
@@ -65,6 +70,7 @@ class Component:
             remember(self._sagemaker, arn, "")
             return
         if tag_of(self._sagemaker, arn, ATTEMPT) == attempt:
+            self._settled(self.found())  # or another has begun it since it was looked at
             raise EndpointFailed(
                 f"component {self._name}: the new version was sent back: {reason} What ran before goes on "
                 "running. Release a version that is better, or settle on the old one first to try this "
@@ -77,7 +83,8 @@ class Component:
         rollout = component_rollout(self._deployment.spec.rollout, alarms)
         if rollout:
             request["DeploymentConfig"] = rollout
-        self._sagemaker.update_inference_component(**request)
+        with patient(f"component {self._name}"):
+            self._sagemaker.update_inference_component(**request)
         remember(self._sagemaker, arn, attempt)
         changes.append(f"component {self._name} moves to {wanted['ModelName']}")
         raise Waiting(f"component {self._name}: Updating")
@@ -97,9 +104,9 @@ class Component:
         """Delete every component on the endpoint, whoever made it, and wait until all are gone."""
         components = self.all()
         for component in components:
-            name, status = component["InferenceComponentName"], component.get("InferenceComponentStatus", "")
-            if status != "Deleting":
-                with patient(f"component {name}", status):
+            name = component["InferenceComponentName"]
+            if component.get("InferenceComponentStatus") != "Deleting":
+                with patient(f"component {name}"):
                     self._sagemaker.delete_inference_component(InferenceComponentName=name)
                 changes.append(f"component {name} deleted")
         if components:

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from byollm.lifecycle.artefact import digest
 from byollm.settings.base import Section, explain
@@ -36,6 +36,12 @@ class Deployment(Section):
     """Who may talk to the containers in those subnets."""
     topic_arn: str | None = None
     """Where news for people goes."""
+
+    @model_validator(mode="after")
+    def _a_network_is_whole(self) -> Self:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups: give both, or none")
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:

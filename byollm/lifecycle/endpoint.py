@@ -1,7 +1,7 @@
 """The endpoint itself: made, moved to another configuration, mended, removed."""
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 from byollm.aws import Clients, one
 from byollm.lifecycle.deployment import Deployment
@@ -27,27 +27,22 @@ class Endpoint:
         """Return what SageMaker says of it, or None."""
         return one(self._sagemaker.describe_endpoint, EndpointName=self._name)
 
-    def settled(self, changes: list[str]) -> dict[str, Any] | None:
-        """Return it as it stands, or None where there is none; wait while it moves.
-
-        Raises:
-            EndpointFailed: it could not be brought up. It is deleted: the next step makes it anew.
-        """
+    def settled(self) -> dict[str, Any] | None:
+        """Return it as it stands, or None where there is none; wait while it moves."""
         found = self.found()
-        if found is None:
-            return None
-        status = found["EndpointStatus"]
-        if status in MOVING:
-            raise Waiting(f"endpoint {self._name}: {status}")
-        if status in DEAD:
-            self._sagemaker.delete_endpoint(EndpointName=self._name)
-            changes.append(f"endpoint {self._name} deleted: {status}")
-            raise EndpointFailed(
-                f"endpoint {self._name}: {status}: {found.get('FailureReason', 'SageMaker gave no reason')} "
-                f"It is being deleted; the next attempt makes it anew. Its log is "
-                f"/aws/sagemaker/Endpoints/{self._name} (docs/troubleshooting.md)"
-            )
+        if found and found["EndpointStatus"] in MOVING:
+            raise Waiting(f"endpoint {self._name}: {found['EndpointStatus']}")
         return found
+
+    def bury(self, found: dict[str, Any]) -> NoReturn:
+        """Delete one that could not be brought up, so that the next step makes it anew, and say why."""
+        self._sagemaker.delete_endpoint(EndpointName=self._name)
+        raise EndpointFailed(
+            f"endpoint {self._name}: {found['EndpointStatus']}: "
+            f"{found.get('FailureReason', 'SageMaker gave no reason.')} It is being deleted; the next "
+            f"attempt makes it anew. Its log is /aws/sagemaker/Endpoints/{self._name} "
+            "(docs/troubleshooting.md)"
+        )
 
     def config_name(self, wanted: Wanted, found: dict[str, Any] | None) -> str:
         """Return the name of its configuration; a renewal gives the same content another name."""
@@ -69,9 +64,10 @@ class Endpoint:
             EndpointFailed: SageMaker tried `config` and went back.
         """
         if found is None:
-            self._sagemaker.create_endpoint(
-                EndpointName=self._name, EndpointConfigName=config, Tags=self._deployment.tags
-            )
+            with patient(f"endpoint {self._name}"):
+                self._sagemaker.create_endpoint(
+                    EndpointName=self._name, EndpointConfigName=config, Tags=self._deployment.tags
+                )
             changes.append(f"endpoint {self._name} made on {config}")
             raise Waiting(f"endpoint {self._name}: Creating")
         arn, status = found["EndpointArn"], found["EndpointStatus"]
@@ -79,13 +75,16 @@ class Endpoint:
             remember(self._sagemaker, arn, "")
             return found
         if status == "InService" and tag_of(self._sagemaker, arn, ATTEMPT) == config:
+            self.settled()  # or another has begun it since it was looked at
             raise EndpointFailed(
                 f"endpoint {self._name}: the new version was sent back: "
                 f"{found.get('FailureReason', 'an alarm went off while it took over')} "
                 f"What ran before goes on running, on {found['EndpointConfigName']}. "
                 "Release a version that is better, or settle on the old one first to try this one again"
             )
-        self._sagemaker.update_endpoint(**self._update(wanted, found, config, alarms, changes))
+        request = self._update(wanted, found, config, alarms, changes)
+        with patient(f"endpoint {self._name}"):
+            self._sagemaker.update_endpoint(**request)
         remember(self._sagemaker, arn, config)
         changes.append(f"endpoint {self._name} moves to {config}")
         raise Waiting(f"endpoint {self._name}: Updating")
@@ -103,7 +102,10 @@ class Endpoint:
             "RetainAllVariantProperties": True,
         }
         before = one(self._sagemaker.describe_endpoint_config, EndpointConfigName=found["EndpointConfigName"])
-        types = {variant["VariantName"]: variant.get("InstanceType") for variant in variants_of(before or {})}
+        # Where somebody has deleted the configuration, nobody knows the types: all of them may change.
+        types = {
+            variant["VariantName"]: variant.get("InstanceType") for variant in variants_of(before or found)
+        }
         next_types = {
             variant["VariantName"]: variant["InstanceType"] for variant in variants_of(wanted.config)
         }
@@ -130,9 +132,10 @@ class Endpoint:
             if not math.isclose(shares.get(name, -1.0), weight, rel_tol=1e-6)
         ]
         if wrong:
-            self._sagemaker.update_endpoint_weights_and_capacities(
-                EndpointName=self._name, DesiredWeightsAndCapacities=wrong
-            )
+            with patient(f"endpoint {self._name}"):
+                self._sagemaker.update_endpoint_weights_and_capacities(
+                    EndpointName=self._name, DesiredWeightsAndCapacities=wrong
+                )
             changes.append(f"endpoint {self._name} shares requests anew")
             raise Waiting(f"endpoint {self._name}: Updating")
 
@@ -166,9 +169,8 @@ class Endpoint:
         found = self.found()
         if found is None:
             return
-        status = found["EndpointStatus"]
-        if status != "Deleting":
-            with patient(f"endpoint {self._name}", status):
+        if found["EndpointStatus"] != "Deleting":
+            with patient(f"endpoint {self._name}"):
                 self._sagemaker.delete_endpoint(EndpointName=self._name)
             changes.append(f"endpoint {self._name} deleted")
         raise Waiting(f"endpoint {self._name}: Deleting")

@@ -26,13 +26,14 @@ class Waiting(Exception):  # noqa: N818 - it is no error: the rest of a step has
 
 
 @contextmanager
-def patient(what: str, status: str) -> Iterator[None]:
-    """Wait where SageMaker refuses to delete `what` because it is still being made or changed."""
+def patient(what: str) -> Iterator[None]:
+    """Wait where SageMaker refuses a change because `what` is being made or changed, perhaps by another."""
     try:
         yield
     except ClientError as error:
-        if status != "InService" and error.response["Error"]["Code"] == "ValidationException":
-            raise Waiting(f"{what}: {status}") from None
+        message = error.response["Error"]["Message"]
+        if "in-progress" in message or "already exist" in message:
+            raise Waiting(f"{what}: {message}") from None
         raise
 
 

@@ -12,7 +12,7 @@ from byollm.aws import Clients, explained, is_absent, listed
 from byollm.lifecycle.artefact import Artefacts
 from byollm.lifecycle.component import Component
 from byollm.lifecycle.deployment import Deployment
-from byollm.lifecycle.endpoint import Endpoint
+from byollm.lifecycle.endpoint import DEAD, Endpoint
 from byollm.lifecycle.guards import Alarms, guards
 from byollm.lifecycle.progress import Progress, Waiting
 from byollm.lifecycle.scaling import Scaling
@@ -53,7 +53,11 @@ class Reconciler:
         return Progress(True, "", tuple(changes))
 
     def _converge(self, wanted: Wanted, changes: list[str]) -> None:
-        endpoint = self._endpoint.settled(changes)
+        endpoint = self._endpoint.settled()
+        if endpoint and endpoint["EndpointStatus"] in DEAD:
+            self._scaling.remove(changes)
+            self._component.remove(changes)
+            self._endpoint.bury(endpoint)
         if endpoint and self._endpoint.hosting(endpoint) != wanted.spec.hosting:
             self._take_down(changes)  # SageMaker moves no endpoint from one way of hosting to the other
             endpoint = None

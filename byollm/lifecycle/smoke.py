@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from byollm.aws import Clients, explain
 from byollm.lifecycle.deployment import Deployment
@@ -71,7 +71,7 @@ def ask(
 def _wakes(error: BotoCoreError | ClientError) -> bool:
     """Whether the endpoint may answer a little later: it has no instance yet, or is busy."""
     if isinstance(error, BotoCoreError):
-        return True
+        return isinstance(error, ConnectionError | HTTPClientError)
     fault = error.response["Error"]
     if error.response.get("OriginalStatusCode", 503) not in (429, 503):
         return False  # the container answered, and so it would again

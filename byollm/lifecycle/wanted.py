@@ -10,13 +10,16 @@ from typing import Any
 from byollm.lifecycle.artefact import Artefact, Artefacts
 from byollm.lifecycle.deployment import Deployment
 from byollm.lifecycle.errors import LifecycleError
-from byollm.settings.endpoint import RUNTIME_GIB, VariantSpec
+from byollm.settings.endpoint import VariantSpec
 from byollm.settings.instances import INSTANCE_TYPES
 
 Request = dict[str, Any]
 
 CHANGING = ("InitialInstanceCount", "InitialVariantWeight")
 """What an endpoint is born with and changes while it runs: no reason for a new configuration."""
+
+MORE_THAN_HALF = 0.55
+"""Of an instance's memory, reserved for a copy: a second has no place beside it. It may use the rest too."""
 
 
 class Wanted:
@@ -73,15 +76,14 @@ class Wanted:
     @property
     def specification(self) -> Request:
         """Of the component: one copy fills one instance, so copies are counted as instances are."""
-        needs_mib = int((self.spec.weights_gib + RUNTIME_GIB) * 1024)
+        fills: Request = {"MinMemoryRequiredInMb": int(self.instance.memory_gib * 1024 * MORE_THAN_HALF)}
         if self.instance.gpus:
-            fills: Request = {"NumberOfAcceleratorDevicesRequired": self.instance.gpus}
+            fills["NumberOfAcceleratorDevicesRequired"] = self.instance.gpus
         else:
-            fills = {"NumberOfCpuCoresRequired": 1}
-            needs_mib = max(needs_mib, int(self.instance.memory_gib * 1024 * 0.55))
+            fills["NumberOfCpuCoresRequired"] = 1  # SageMaker asks for one of the two
         return {
             "ModelName": self._model_of[self.variants[0].name],
-            "ComputeResourceRequirements": {**fills, "MinMemoryRequiredInMb": needs_mib},
+            "ComputeResourceRequirements": fills,
             "StartupParameters": self._patience,
         }
 

@@ -58,6 +58,7 @@ class FakeAws:
         self.targets: dict[str, Any] = {}
         self.policies: dict[tuple[str, str], Any] = {}
         self.alarms: dict[str, Any] = {}
+        self.in_between: tuple[int, Callable[[], object]] | None = None  # what another does after so many
         self.failing: str | None = None  # why whatever is made next fails
         self.going_back: str | None = None  # why whatever is updated next goes back
 
@@ -97,6 +98,11 @@ class FakeAws:
             faults = ParamValidator().validate(answer, model.output_shape)
             if faults.has_errors():
                 raise ParamValidationError(report=faults.generate_report())
+        if self.in_between is not None:
+            left, act = self.in_between
+            self.in_between = (left - 1, act) if left else None
+            if not left:
+                act()
         if self.kill_after is not None:
             self.kill_after -= 1
             if self.kill_after < 0:
@@ -340,7 +346,7 @@ class FakeAws:
     def UpdateInferenceComponent(self, InferenceComponentName: str, **given: Any) -> dict[str, Any]:
         found = self._get(self.components, InferenceComponentName, "inference component")
         if found["InferenceComponentStatus"] != "InService":
-            raise Refused(f"{InferenceComponentName} is busy")
+            raise Refused(f"Cannot update in-progress inference component {InferenceComponentName}")
         self._get(self.models, given["Specification"]["ModelName"], "model")
         if "RuntimeConfig" in given:
             found["RuntimeConfig"] = {"DesiredCopyCount": given["RuntimeConfig"]["CopyCount"]}
@@ -350,7 +356,7 @@ class FakeAws:
     def DeleteInferenceComponent(self, InferenceComponentName: str) -> None:
         found = self._get(self.components, InferenceComponentName, "inference component")
         if found["InferenceComponentStatus"] in ("Creating", "Updating"):
-            raise Refused(f"{InferenceComponentName} is busy")
+            raise Refused(f"Cannot delete in-progress inference component {InferenceComponentName}")
         found["InferenceComponentStatus"] = "Deleting"
 
     def AddTags(self, ResourceArn: str, Tags: Any) -> dict[str, Any]:

@@ -21,6 +21,10 @@ def test_a_deployment_comes_whole_through_the_variable(monkeypatch: pytest.Monke
         (None, "is not set"),
         ("{", "is not a deployment"),
         ('{"environment": "dev"}', "name: Field required"),
+        (
+            '{"environment": "x", "name": "x", "role_arn": "y", "package_group": "z", "subnets": ["s"]}',
+            "give both, or none",
+        ),
         ('{"environment": "../..", "name": "x", "role_arn": "y", "package_group": "z"}', "environment"),
     ],
 )

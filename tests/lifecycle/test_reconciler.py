@@ -1,6 +1,7 @@
 """What is declared comes to stand, moves on, is mended, and goes away; killed anywhere, it goes on."""
 
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_removal_waits_for_an_endpoint_that_is_still_being_made(aws: FakeAws) ->
     reconciler.step(serving(declared))
     progress = reconciler.remove()
     assert not progress.done
-    assert progress.waiting_for == "endpoint byollm-dev: Creating"
+    assert progress.waiting_for == "endpoint byollm-dev: Cannot delete in-progress endpoint byollm-dev"
     take_down(aws, declared)
     assert reconciler.left() == []
 
@@ -217,6 +218,35 @@ def test_a_version_that_was_sent_back_is_told_of_and_not_tried_in_a_circle(aws: 
     assert aws.state() == standing
     converge(aws, declared, serving(declared, 2))  # and then it may be tried again
     assert {model["PrimaryContainer"]["Image"] for model in aws.models.values()} == {artefact(2).image}
+
+
+def test_one_that_died_with_its_component_is_buried_whole_and_made_anew(aws: FakeAws) -> None:
+    declared = deployment(COMPONENT)
+    converge(aws, declared)
+    alive = aws.state()
+    aws.endpoints["byollm-dev"] |= {"EndpointStatus": "OutOfService", "FailureReason": "No capacity."}
+    with pytest.raises(EndpointFailed, match="OutOfService: No capacity"):
+        converge(aws, declared)
+    assert aws.components == {}
+    aws.settle()
+    converge(aws, declared)
+    assert aws.state() == alive
+
+
+@pytest.mark.parametrize("spec", [CANARY, ROLLING], ids=["variant", "component"])
+def test_two_at_once_wait_for_each_other(spec: Any) -> None:
+    """One looks at what is there, the other goes ahead, and then the first goes on with what it saw."""
+    declared = deployment(spec)
+    for aws, artefacts in (FakeAws(), serving(declared)), (standing(declared), serving(declared, 2)):
+        for reads in range(20):
+            account = deepcopy(aws)
+            ahead = partial(Reconciler(account, declared).step, artefacts)
+            account.in_between = (reads, ahead)
+            progress = Reconciler(account, declared).step(artefacts)
+            assert not progress.done
+            account.settle()
+            converge(account, declared, artefacts)
+            assert len(account.given("UpdateEndpoint") + account.given("UpdateInferenceComponent")) <= 2
 
 
 @pytest.mark.parametrize("spec", [{}, COMPONENT], ids=["endpoint", "component"])
