@@ -25,6 +25,8 @@ class _Tagged(Provider):
 
     def _members(self, resource: Resource, *without: str) -> Members:
         apart = {*without, self.attributes}
+        if not resource.properties.get("Tags"):
+            apart.add("Tags")  # an empty list of them is refused
         return {name: value for name, value in resource.properties.items() if name not in apart}
 
     def _settle(self, resource: Resource, arn: str) -> None:

@@ -193,7 +193,9 @@ class ServiceOperations:
     async def delete_service(self, given: Members) -> Members:
         """Stop a service's tasks and remove it."""
         cluster = self._state.cluster(given.get("cluster"))
-        service = self._state.service(cluster["clusterName"], given["service"])
+        service = self._state.find_service(cluster["clusterName"], given["service"])
+        if service is None or service["status"] == "INACTIVE":
+            raise AwsError("ServiceNotFoundException", "Service not found.")
         if service["desiredCount"] and not given.get("force"):
             raise AwsError(
                 "InvalidParameterException", "The service cannot be stopped while it is scaled above 0."

@@ -18,6 +18,7 @@ STOP_S = 30
 # A task that nobody checks works if it has not crashed by then; in real seconds, as it starts no faster.
 UNCHECKED_S = 3.0
 START_S = 180
+SOON_S = 5.0
 
 
 class Task:
@@ -52,7 +53,7 @@ class Task:
         self._health: dict[str, Health] = {}
         self._watches: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
-        self._grace_s: float | None = None
+        self._soon = False
         self._proven_at = 0.0
         names = {
             container["name"] for container in definition["containerDefinitions"] if container["portMappings"]
@@ -94,17 +95,17 @@ class Task:
             return time.monotonic() >= self._proven_at
         return (not checked or self.health == "HEALTHY") and self.target_health == "healthy"
 
-    def stop(self, code: str, reason: str, grace_s: float | None = None) -> None:
+    def stop(self, code: str, reason: str, *, soon: bool = False) -> None:
         """Have it end.
 
         Args:
             code: one of ECS's stop codes.
             reason: in a sentence.
-            grace_s: how long its containers have between SIGTERM and SIGKILL, if not as they are defined.
+            soon: whether everything ends, load balancers too: its containers then have seconds only.
         """
         if not self.stopping:
             self.document.update(desiredStatus="STOPPED", stopCode=code, stoppedReason=reason)
-            self._grace_s = grace_s
+            self._soon = soon
             self._stop.set()
 
     async def wait(self) -> None:
@@ -209,15 +210,16 @@ class Task:
         self._to("DEACTIVATING", stoppingAt=self._now())
         for watch in self._watches:
             watch.cancel()
-        await targets.detach(self._state.world, self.document["_targets"])
+        if not self._soon:
+            await targets.detach(self._state.world, self.document["_targets"])
+            self.document["_targets"] = []
         self._to("STOPPING")
         await asyncio.gather(*(self._stop_container(name) for name in self.running))
         self._to("STOPPED", stoppedAt=self._now(), executionStoppedAt=self._now())
 
     async def _stop_container(self, name: str) -> None:
         defined = next(one for one in self.definition["containerDefinitions"] if one["name"] == name)
-        grace = self._grace_s if self._grace_s is not None else defined.get("stopTimeout", STOP_S)
-        code = await self.running[name].stop(grace)
+        code = await self.running[name].stop(SOON_S if self._soon else defined.get("stopTimeout", STOP_S))
         self._container(name, lastStatus="STOPPED", exitCode=code)
 
     def _container(self, name: str, **members: object) -> None:

@@ -13,7 +13,7 @@ from byollm.local.protocol import AwsError, Members
 
 MOST = 10  # of one RunTask
 KEPT_S = 3600  # for which AWS still tells of a task that has stopped
-SHUTDOWN_S = 5.0
+STOPPED = "The emulated AWS was stopped."
 
 
 class Tasks:
@@ -27,10 +27,10 @@ class Tasks:
         """Note that the tasks that ran when the process last ended have ended with it."""
         places = []
         for task in self._state.tasks():
+            places += task["_targets"]
             if task["lastStatus"] != "STOPPED":
-                places += task["_targets"]
-                reason = "The emulated AWS was stopped while the task ran."
-                self._state.put_task(_ended(task, reason, self._state.world.clock.now()))
+                task = _ended(task, STOPPED, self._state.world.clock.now())
+            self._state.put_task({**task, "_targets": []})
         await detach(self._state.world, places)
 
     def start(
@@ -132,7 +132,7 @@ class Tasks:
         """End all tasks, soon."""
         running = self.running()
         for task in running:
-            task.stop("TerminationNotice", "The emulated AWS was stopped.", SHUTDOWN_S)
+            task.stop("TerminationNotice", STOPPED, soon=True)
         await asyncio.gather(*(task.wait() for task in running), return_exceptions=True)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -158,3 +159,26 @@ def test_what_cannot_be_is_refused(cluster: Cluster, balancer: Balancer) -> None
     assert missing.value.response["Error"]["Code"] == "ServiceNotFoundException"
     failures = cluster.client.describe_services(cluster=cluster.name, services=["none"])["failures"]
     assert failures[0]["reason"] == "MISSING"
+
+
+def test_what_a_service_uses_is_measured(cluster: Cluster) -> None:
+    cluster.serve("measured", cluster.define("measured"))
+    cloudwatch = cluster.platform.client("cloudwatch")
+    names = [{"Name": "ClusterName", "Value": cluster.name}, {"Name": "ServiceName", "Value": "measured"}]
+
+    def highest(metric: str) -> float:
+        now = datetime.now(UTC)
+        statistics = cloudwatch.get_metric_statistics(
+            Namespace="AWS/ECS",
+            MetricName=metric,
+            Dimensions=names,
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(days=2),
+            Period=86400,
+            Statistics=["Maximum"],
+        )
+        return max((point["Maximum"] for point in statistics["Datapoints"]), default=0)
+
+    eventually(lambda: 0 < highest("MemoryUtilization") < 100)
+    eventually(lambda: highest("CPUUtilization") > 0)
+    cluster.client.delete_service(cluster=cluster.name, service="measured", force=True)
