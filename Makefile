@@ -2,7 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-export IMAGE ?= byollm-inference
+export CONTAINER ?= inference
+export IMAGE ?= byollm-$(CONTAINER)
 ENV ?= dev
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
@@ -35,7 +36,7 @@ bench-serve: $(VENV)/dev ## our engine and our server beside every peer that is 
 bench-peers: ## install the peers, each in an environment of its own (some GB; llama.cpp is compiled)
 	./scripts/bench_peers
 
-image: ## the inference container, with docker, podman or buildah (docs/container.md)
+image: ## the image CONTAINER (inference), with docker, podman or buildah (docs/container.md)
 	./scripts/image
 
 image-test: $(VENV)/dev ## build that image and try it: hardened, drained, broken
