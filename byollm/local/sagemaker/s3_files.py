@@ -46,7 +46,7 @@ def download(client: Any, url: str, keys: list[str], place: Path) -> None:
             raise S3FilesError(f"s3://{bucket}/{key}: its name leads out of the directory")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             raise S3FilesError(f"s3://{bucket}/{key}: a part of its name is another object") from None
         client.download_file(bucket, key, str(path))
 

@@ -47,6 +47,8 @@ class Loop:
                     await self._look_at(target)
                 except (BotoCoreError, ClientError) as error:
                     log.warning("scaling of %s waits: %s", target["ResourceId"], error)
+                except Exception:  # such as an alarm of a kind that is not judged here: the others go on
+                    log.exception("scaling of %s", target["ResourceId"])
             await self._world.clock.sleep(TICK_S)
 
     async def _look_at(self, target: Members) -> None:

@@ -110,6 +110,8 @@ class AutoScaling(JsonService):
             _check_steps(policy[member])
             definitions: list[Members] = []
         else:
+            if policy[member]["TargetValue"] <= 0:
+                raise AwsError("ValidationException", "TargetValue must be above 0")
             metric, period = watched(policy[member], given["ResourceId"], given["ScalableDimension"])
             identifier = policy["PolicyARN"].partition("scalingPolicy:")[2].partition(":")[0]
             definitions = tracking_alarms(policy, metric, period, identifier)

@@ -327,23 +327,6 @@ def test_jobs_are_listed(client: Any) -> None:
     assert [one["TrainingJobName"] for one in listed] == names
 
 
-def test_a_job_goes_on_after_the_platform_was_down(front: Front, tmp_path: Path, s3: Any, job: str) -> None:
-    with front(tmp_path, services, factor=60) as world:
-        client = world.client("sagemaker")
-        client.create_training_job(**request(job, {"steps": "30", "pause": "0.1"}))
-        eventually(lambda: int(in_s3(s3, f"checkpoints/{job}/step") or 0) > 3)
-    with front(tmp_path, services, factor=60) as world:
-        described = ended(world.client("sagemaker"), job)
-    assert "Restarting" in [step["Status"] for step in described["SecondaryStatusTransitions"]]
-    assert unpacked(s3, f"output/{job}/output/model.tar.gz") == {"weights": "step 30"}
-    begins = [
-        path.read_text().splitlines()[0]
-        for path in sorted((tmp_path / "logs/aws/sagemaker/TrainingJobs").glob(f"{job}-algo-1-*.log"))
-    ]
-    assert begins[0] == "begin at 0"
-    assert int(begins[1].removeprefix("begin at ")) > 3
-
-
 def test_what_cannot_be_is_refused_before_anything_starts(world: World, client: Any, job: str) -> None:
     def refused(text: str, **more: Any) -> None:
         with pytest.raises(ClientError, match=text):

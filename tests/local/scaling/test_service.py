@@ -322,6 +322,11 @@ def test_what_cannot_be_is_refused_by_name(scaling: Any) -> None:
     register(**TASKS, MinCapacity=1, MaxCapacity=2)
     assert code(put, **TASKS, **policy, **configuration) == "ValidationException"
     assert code(put, **TASKS, **policy) == "ValidationException"
+    nothing = {**BY_CONCURRENCY, "TargetValue": 0.0}
+    zero = {"TargetTrackingScalingPolicyConfiguration": nothing}
+    register(**VARIANT, MinCapacity=1, MaxCapacity=2)
+    assert code(put, **VARIANT, **policy, **zero) == "ValidationException"
+    scaling.deregister_scalable_target(**VARIANT)
     assert code(scaling.delete_scaling_policy, **TASKS, PolicyName="p") == "ObjectNotFoundException"
     assert code(scaling.deregister_scalable_target, **VARIANT) == "ObjectNotFoundException"
 
