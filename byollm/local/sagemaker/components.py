@@ -9,7 +9,7 @@ from byollm.local.sagemaker.changes import Changes
 from byollm.local.sagemaker.collection import Collection
 from byollm.local.sagemaker.copies import Copies
 from byollm.local.sagemaker.endpoints import Endpoints
-from byollm.local.sagemaker.faults import REASON, in_progress, invalid, not_emulated
+from byollm.local.sagemaker.faults import REASON, check_quota, in_progress, invalid, not_emulated
 from byollm.local.sagemaker.fleet import FleetError, Yard
 from byollm.local.sagemaker.plan import ContainerPlan, EndpointPlan, only_container
 from byollm.local.store import Document
@@ -46,19 +46,21 @@ class Components:
 
     async def create_inference_component(self, given: Members) -> Members:
         """CreateInferenceComponent."""
-        endpoint, _ = self._endpoints.hosting(given["EndpointName"])
+        endpoint = self._endpoints.hosting(given["EndpointName"])
         plan = EndpointPlan.model_validate(endpoint["Plan"])
         name = given.get("VariantName", plan.variants[0].name)
         if plan.variant(name) is None:
             raise invalid(f'Could not find variant "{name}" of endpoint "{endpoint["EndpointArn"]}".')
         container = self._container(given)
+        copies = given.get("RuntimeConfig", {}).get("CopyCount", 1)
+        check_quota(plan.variants[0].instance_type, copies)
         document = self._components.add(
             given,
             VariantName=name,
             EndpointArn=endpoint["EndpointArn"],
             InferenceComponentStatus="Creating",
             Plan=container.model_dump(),
-            Copies=given.get("RuntimeConfig", {}).get("CopyCount", 1),
+            Copies=copies,
         )
         self._place(document)
         self._changes.begin(self._begin(document))
@@ -143,6 +145,7 @@ class Components:
         return document
 
     def _change(self, document: Document) -> Members:
+        check_quota("inference component copies", document["Next"]["Copies"])
         document["InferenceComponentStatus"] = "Updating"
         document.pop("FailureReason", None)
         self._components.put(document)

@@ -8,7 +8,7 @@ from typing import Any
 from byollm.local.protocol import Members
 from byollm.local.sagemaker.changes import Changes
 from byollm.local.sagemaker.collection import Collection
-from byollm.local.sagemaker.faults import REASON, in_progress, invalid
+from byollm.local.sagemaker.faults import REASON, check_quota, in_progress, invalid
 from byollm.local.sagemaker.fleet import FleetError, Yard
 from byollm.local.sagemaker.host import Host, UpdateError
 from byollm.local.sagemaker.plan import EndpointPlan, VariantPlan, plan_of
@@ -53,6 +53,7 @@ class Endpoints:
     async def create_endpoint(self, given: Members) -> Members:
         """CreateEndpoint."""
         plan = self._plan(given["EndpointConfigName"])
+        _check_quota(plan)
         members = {key: value for key, value in given.items() if key != "DeploymentConfig"}
         document = self._endpoints.add(members, EndpointStatus="Creating", Plan=plan.model_dump())
         self._changes.begin(self._begin(given["EndpointName"]))
@@ -64,14 +65,20 @@ class Endpoints:
         hidden = ("Plan", "Next")
         answer = {key: value for key, value in document.items() if key not in hidden}
         host = self.hosts.get(given["EndpointName"])
+        following = document.get("Next", {})
         plan = EndpointPlan.model_validate(document["Plan"])
+        desired = EndpointPlan.model_validate(following["Plan"]) if "Rescale" in following else plan
         for kind, shadow in (("ProductionVariants", False), ("ShadowProductionVariants", True)):
-            variants = [_described(one, host) for one in plan.variants if one.shadow is shadow]
+            variants = [
+                _described(one, desired.variant(one.name) or one, host)
+                for one in plan.variants
+                if one.shadow is shadow
+            ]
             if variants and document["EndpointStatus"] not in ("Creating", "Failed"):
                 answer[kind] = variants
-        if "Next" in document:
+        if "DeploymentConfig" in following:
             answer["PendingDeploymentSummary"] = {
-                "EndpointConfigName": document["Next"]["Plan"]["config"],
+                "EndpointConfigName": following["Plan"]["config"],
                 "StartTime": document["LastModifiedTime"],
             }
         return answer
@@ -96,10 +103,11 @@ class Endpoints:
                 one.name: {member: getattr(one, member) for member in kept} for one in before.variants
             }
             plan = plan.with_variants(retained)
+        _check_quota(plan)
         deployment = given.get("DeploymentConfig", {})
         if given.get("RetainDeploymentConfig"):
             deployment = document.get("LastDeploymentConfig", {})
-        if "RollingUpdatePolicy" in deployment and len(plan.variants) > 1:
+        if "RollingUpdatePolicy" in deployment and max(len(plan.variants), len(before.variants)) > 1:
             raise invalid("Rolling deployments are supported for endpoints with a single variant only.")
         document["Next"] = {"Plan": plan.model_dump(), "DeploymentConfig": deployment}
         return self._change(document, self._update(given["EndpointName"]))
@@ -121,7 +129,9 @@ class Endpoints:
             changed[variant.name] = {
                 member: desired[kind] for kind, member in PROPERTIES.items() if kind in desired
             }
-        document["Next"] = {"Plan": plan.with_variants(changed).model_dump(), "Rescale": True}
+        desired_plan = plan.with_variants(changed)
+        _check_quota(desired_plan)
+        document["Next"] = {"Plan": desired_plan.model_dump(), "Rescale": True}
         return self._change(document, self._rescale(given["EndpointName"]))
 
     async def delete_endpoint(self, given: Members) -> None:
@@ -143,7 +153,7 @@ class Endpoints:
         answers = ("InService", "Updating", "RollingBack", "SystemUpdating")
         return self.hosts.get(name) if document and document["EndpointStatus"] in answers else None
 
-    def hosting(self, name: str) -> tuple[Document, Host]:
+    def hosting(self, name: str) -> Document:
         """Return an endpoint that components can be put on.
 
         Raises:
@@ -155,7 +165,7 @@ class Endpoints:
                 f'Endpoint "{document["EndpointArn"]}" does not support inference components: '
                 "its variants have models of their own."
             )
-        return document, self.host(name)
+        return document
 
     def host(self, name: str) -> Host:
         """Return what runs of an endpoint, which may be nothing yet."""
@@ -252,15 +262,19 @@ class Endpoints:
         self._endpoints.remove(name)
 
 
-def _described(variant: VariantPlan, host: Host | None) -> Members:
+def _check_quota(plan: EndpointPlan) -> None:
+    check_quota(plan.variants[0].instance_type, sum(variant.count for variant in plan.variants))
+
+
+def _described(variant: VariantPlan, desired: VariantPlan, host: Host | None) -> Members:
     current = host.current if host else None
     fleet = current.fleets.get(variant.name) if current else None
     answer: Members = {
         "VariantName": variant.name,
         "CurrentWeight": variant.weight,
-        "DesiredWeight": variant.weight,
+        "DesiredWeight": desired.weight,
         "CurrentInstanceCount": len(fleet.ready) if fleet else 0,
-        "DesiredInstanceCount": variant.count,
+        "DesiredInstanceCount": desired.count,
         "RoutingConfig": {"RoutingStrategy": variant.strategy},
     }
     if variant.container is not None:

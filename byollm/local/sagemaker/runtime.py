@@ -98,6 +98,8 @@ class Runtime:
         host = self._endpoints.in_service(name)
         if host is None:
             raise _invalid(f"Endpoint {name} of account {self._world.account} not found.")
+        if host.current is None:  # it is being brought back
+            raise _unavailable()
         if self._in_flight >= IN_FLIGHT:
             raise InvocationError(429, "ThrottlingException", "Rate exceeded")
         component = request.headers.get(PREFIX + "inference-component")
@@ -144,9 +146,7 @@ class Runtime:
             )
         instance = route.fleet.pick()
         if instance is None:
-            raise InvocationError(
-                503, "ServiceUnavailable", "No instance is healthy at the moment. Try again."
-            )
+            raise _unavailable()
         if route.shadow is not None and route.shadow_fleet is not None and len(self._shadows) < SHADOWS:
             copy = route.shadow_fleet.pick()
             if copy is not None:
@@ -254,6 +254,10 @@ def _headers(answered: httpx.Headers, variant: str) -> dict[str, str]:
 
 def _invalid(message: str, **members: object) -> InvocationError:
     return InvocationError(400, "ValidationError", message, **members)
+
+
+def _unavailable() -> InvocationError:
+    return InvocationError(503, "ServiceUnavailable", "No instance is healthy at the moment. Try again.")
 
 
 def _failure(error: Exception) -> Response:

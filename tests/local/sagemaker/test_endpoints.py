@@ -194,6 +194,13 @@ def test_what_aws_refuses_is_refused_in_its_words(hosting: Hosting) -> None:
     )
 
 
+def test_more_instances_than_the_quota_are_refused(hosting: Hosting) -> None:
+    config = hosting.config(hosting.variant(count=21))
+    error = error_of(lambda: hosting.sagemaker.create_endpoint(EndpointName="x", EndpointConfigName=config))
+    assert error["Code"] == "ResourceLimitExceeded"
+    assert f"service limit '{TYPE} for endpoint usage' is 20 Instances" in error["Message"]
+
+
 def test_lists_have_pages_filters_and_an_order(hosting: Hosting) -> None:
     word = hosting.name("listed")
     for letter in "cab":
