@@ -11,15 +11,9 @@ MOST = 10
 """Alarms that one deployment may be watched by.
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_AutoRollbackConfig.html"""
 
-EACH_MINUTE: Request = {
-    "EvaluationPeriods": 1,
-    "ComparisonOperator": "GreaterThanThreshold",
-    "TreatMissingData": "notBreaching",
-}
-
 
 def guards(deployment: Deployment, wanted: Wanted) -> list[Request]:
-    """Return the alarms of what answers requests: its failures in percent, and its time.
+    """Return the alarms of what answers requests: the share that fails, and the time it takes.
 
     Of many variants the ones with most requests are watched.
     """
@@ -37,36 +31,29 @@ def guards(deployment: Deployment, wanted: Wanted) -> list[Request]:
 
 def _pair(deployment: Deployment, name: str, of: dict[str, str]) -> list[Request]:
     rollout = deployment.spec.rollout
-
-    def metric(metric_name: str) -> Request:
-        dimensions = [{"Name": key, "Value": value} for key, value in of.items()]
-        return {"Namespace": "AWS/SageMaker", "MetricName": metric_name, "Dimensions": dimensions}
-
-    def total(identity: str, metric_name: str) -> Request:
-        stat = {"Metric": metric(metric_name), "Period": 60, "Stat": "Sum"}
-        return {"Id": identity, "MetricStat": stat, "ReturnData": False}
-
-    percent = {"Id": "percent", "Expression": "100 * errors / invocations", "ReturnData": True}
+    watched = {
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": [{"Name": key, "Value": value} for key, value in of.items()],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
     return [
         {
+            **watched,
             "AlarmName": f"{deployment.alarm_prefix}errors-{name}",
-            "AlarmDescription": "Failed requests in percent; sends a new version of the model back",
-            "Metrics": [
-                percent,
-                total("errors", "Invocation5XXErrors"),
-                total("invocations", "Invocations"),
-            ],
-            "Threshold": rollout.error_percent,
-            **EACH_MINUTE,
+            "AlarmDescription": "Share of requests that failed; sends a new version of the model back",
+            "MetricName": "Invocation5XXErrors",  # 1 for each that failed, 0 for each other
+            "Threshold": rollout.error_percent / 100,
         },
         {
+            **watched,
             "AlarmName": f"{deployment.alarm_prefix}latency-{name}",
-            "AlarmDescription": "Time the model takes, in microseconds; sends a new version back",
-            **metric("ModelLatency"),
-            "Statistic": "Average",
-            "Period": 60,
+            "AlarmDescription": "Microseconds the model takes; sends a new version of the model back",
+            "MetricName": "ModelLatency",
             "Threshold": rollout.latency_s * 1e6,
-            **EACH_MINUTE,
         },
     ]
 
