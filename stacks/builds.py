@@ -16,7 +16,8 @@ from stacks.base import PlatformStack, on_behalf_of
 from stacks.logs import log_group
 from stacks.rights import Rights
 
-MACHINE = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
+DEBIAN = "public.ecr.aws/docker/library/python:3.11-bookworm"  # what byollm is developed and tested on
+WITH_DOCKER = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
 LONGEST_MINUTES = 120
 NOTHING = Rights()
 
@@ -110,7 +111,7 @@ class Builds:
             environment=codebuild.CfnProject.EnvironmentProperty(
                 type="LINUX_GPU_CONTAINER" if gpu else "LINUX_CONTAINER",
                 compute_type="BUILD_GENERAL1_SMALL" if gpu else "BUILD_GENERAL1_LARGE",
-                image=MACHINE,
+                image=WITH_DOCKER if docker else DEBIAN,
                 privileged_mode=docker,
             ),
             logs_config=codebuild.CfnProject.LogsConfigProperty(
@@ -122,6 +123,8 @@ class Builds:
         project.node.add_dependency(role)
         if docker:
             accept(project, {"AwsSolutions-CB3": "It builds or runs images, which takes a Docker daemon."})
+        else:
+            accept(project, {"AwsSolutions-CB5": "It runs on the Debian that byollm is developed on."})
         self._projects[key] = project
 
     def action(
