@@ -110,4 +110,4 @@ def test_a_front_that_is_asked_to_end_leaves_nothing_running(front_process: Fron
     pids = hosting.pids(hosting.endpoint(hosting.variant()), calls=1)
     front_process.process.terminate()
     front_process.process.wait(60)
-    assert not any(map(running, pids))
+    eventually(lambda: not any(map(running, pids)))
