@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from aws_cdk import App
 
 from byollm.settings import Settings
+from stacks.guards import Guarded
 from stacks.keys import KeysStack
 from stacks.network import NetworkStack
+from stacks.observability import ObservabilityStack
 from stacks.registry import RegistryStack
 from stacks.storage import StorageStack
 
@@ -19,6 +21,7 @@ class Foundation:
     network: NetworkStack
     stored: StorageStack
     registry: RegistryStack
+    observability: ObservabilityStack
 
 
 def add_services(app: App, *, env: str, settings: Settings, base: Foundation) -> None:
@@ -41,6 +44,11 @@ def add_services(app: App, *, env: str, settings: Settings, base: Foundation) ->
             digests={"gateway": images.gateway, "frontend": images.frontend},
             access_logs=base.stored.access_logs,
             logs_key=base.keys.logs,
+            guarded=Guarded(
+                watching=settings.observability,
+                limits=settings.endpoint.rollout,
+                topic=base.observability.alarms,
+            ),
         ),
     )
 

@@ -99,7 +99,9 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
         guards=inference.guards,
         functions=[*inference.functions, *lifecycle.functions],
     )
-    base = Foundation(keys=keys, network=network, stored=stored, registry=registry)
+    base = Foundation(
+        keys=keys, network=network, stored=stored, registry=registry, observability=observability
+    )
     for add in (add_services, add_instance, add_delivery):
         add(app, env=env, settings=settings, base=base)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

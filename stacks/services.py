@@ -17,6 +17,7 @@ from byollm.settings.services import TaskSettings
 from stacks.accepted import accept, accept_wildcards
 from stacks.balancer import API, Balancer
 from stacks.base import PlatformStack
+from stacks.guards import Guarded, guard_service
 from stacks.logs import log_group
 from stacks.network import NetworkStack
 
@@ -33,6 +34,7 @@ class ServicesPlace:
     digests: dict[str, str]
     access_logs: s3.IBucket
     logs_key: kms.IKey
+    guarded: Guarded
 
 
 class ServicesStack(PlatformStack):
@@ -118,6 +120,7 @@ class ServicesStack(PlatformStack):
         service.attach_to_application_target_group(targets)
         service.node.add_dependency(rule)
         self._scale(service, targets)
+        guard_service(self, "gateway", targets, self._place.guarded)
         return service
 
     def _frontend(self, network: NetworkSettings) -> ecs.FargateService:
@@ -150,6 +153,7 @@ class ServicesStack(PlatformStack):
             self.gateway
         )  # Service Connect tells new tasks of services that are there
         self._scale(service, targets)
+        guard_service(self, "frontend", targets, self._place.guarded)
         return service
 
     def _task(

@@ -148,7 +148,6 @@ def test_the_endpoint_is_watched(synthesis: Synthesis) -> None:
     assert dimension["Name"] == ("InferenceComponentName" if by_component else "EndpointName")
     for alarm in alarms.values():
         assert "Alarms" in str(alarm["AlarmActions"])
-        assert "Metrics" not in alarm, "the emulated CloudFormation takes plain metrics only"
 
 
 def test_every_cpu_of_an_instance_counts() -> None:
