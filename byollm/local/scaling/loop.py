@@ -58,7 +58,7 @@ class Loop:
         amount = await thing.read()
         if amount is None or not amount.ready:
             return
-        self._end_activities(target, thing)
+        self._end_activities(target)
         if await self._into_bounds(target, thing, amount):
             return
         wishes = [await self._ask(policy, amount.desired) for policy in self._records.policies(target)]
@@ -141,11 +141,12 @@ class Loop:
             return False
         return True
 
-    def _end_activities(self, target: Members, thing: Scalable) -> None:
+    def _end_activities(self, target: Members) -> None:
         """Call what was begun complete, now that the thing is ready again; cooldowns begin here."""
         now = self._world.clock.now()
         for activity in list(self._records.under_way(target)):
-            message = f"Successfully set {thing.unit}. Change successfully fulfilled."
+            fulfilled = f"Change successfully fulfilled by {target['ServiceNamespace']}."
+            message = f"Successfully set{activity['Description'].removeprefix('Setting')} {fulfilled}"
             done = {"StatusCode": "Successful", "StatusMessage": message, "EndTime": now}
             self._records.put_activity({**activity, **done})
             for policy in self._records.policies(target):

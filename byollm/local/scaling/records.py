@@ -77,7 +77,6 @@ class Records:
             "Cause": cause,
             "StartTime": now,
             "StatusCode": "InProgress",
-            "StatusMessage": f"Successfully {description[0].lower()}{description[1:]} Waiting for change.",
         }
         self.put_activity(activity)
         own = (done for done in self.activities() if key_of(done) == key_of(target))

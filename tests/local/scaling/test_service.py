@@ -160,6 +160,9 @@ def test_a_busy_variant_gets_instances_up_to_its_maximum(
         "Setting desired instance count to 2.",
     ]
     assert activities[1]["StatusCode"] == "Successful"
+    assert activities[1]["StatusMessage"] == (
+        "Successfully set desired instance count to 2. Change successfully fulfilled by sagemaker."
+    )
     assert high["AlarmName"] in activities[1]["Cause"]
     assert high["AlarmName"].startswith("TargetTracking-endpoint/chat/variant/main-AlarmHigh-")
     assert (high["Period"], high["EvaluationPeriods"], high["Threshold"]) == (10, 3, 4.0)
