@@ -22,10 +22,16 @@ FAST = {"startup_s": 3600}  # of the emulated clock
 READS = ("Describe", "List")
 
 
+class Unmoved(AutoScaling):
+    """Targets and policies without what acts on them, which would ask for metrics a dozen times a second."""
+
+    async def start(self) -> None: ...
+
+
 def services(world: World) -> dict[str, Any]:
     return {
         "sagemaker": SageMaker(world, Containers(world)),
-        "application-autoscaling": AutoScaling(world),
+        "application-autoscaling": Unmoved(world),
     }
 
 

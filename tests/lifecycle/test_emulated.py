@@ -15,7 +15,7 @@ def said(emulated: Emulated, declared: Deployment) -> str:
     return ask(emulated.clients, declared, "main", until=time.monotonic() + 30, every_s=0.2).text
 
 
-def test_a_version_serves_and_the_next_takes_over_by_a_canary(emulated: Emulated) -> None:
+def test_versions_take_over_by_a_canary_and_a_bad_one_is_sent_back(emulated: Emulated) -> None:
     declared = emulated.declare("ab", {"scaling": {"minimum": 2}, "rollout": CANARY})
     one, two = {"main": emulated.artefact("one")}, {"main": emulated.artefact("two")}
     emulated.converge(declared, one)
@@ -25,6 +25,18 @@ def test_a_version_serves_and_the_next_takes_over_by_a_canary(emulated: Emulated
     assert said(emulated, declared) == "two"
     assert emulated.changing_calls(lambda: emulated.converge(declared, two)) == []
     assert len(emulated.reconciler(declared).left()) == 6  # two alarms, a target, and one each of the rest
+
+    slowly = emulated.declare("ab", {"scaling": {"minimum": 2}, "rollout": {**CANARY, "wait_s": 3600}})
+    three = {"main": emulated.artefact("three")}
+    emulated.reconciler(slowly).step(three)
+    emulated.clients.client("cloudwatch").set_alarm_state(
+        AlarmName="byollm-ab-endpoint-errors-main", StateValue="ALARM", StateReason="planted"
+    )
+    with pytest.raises(EndpointFailed, match=r"sent back: .*byollm-ab-endpoint-errors-main"):
+        emulated.converge(slowly, three)
+    assert said(emulated, declared) == "two"
+    emulated.converge(declared, two)
+    assert said(emulated, declared) == "two"
     emulated.take_down(declared)
 
 
