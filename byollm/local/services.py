@@ -4,6 +4,7 @@ from byollm.local.balancer import Balancers
 from byollm.local.containers import Containers
 from byollm.local.ecs import Ecs
 from byollm.local.front import Service
+from byollm.local.pipelines import Pipelines
 from byollm.local.sagemaker import SageMaker
 from byollm.local.scaling import AutoScaling
 from byollm.local.world import World
@@ -17,4 +18,5 @@ def make_services(world: World) -> dict[str, Service]:
         "sagemaker": SageMaker(world, containers),
         "ecs": Ecs(world, containers),
         "application-autoscaling": AutoScaling(world),
+        "codepipeline": Pipelines(world),
     }

@@ -249,3 +249,41 @@ def test_rules_of_security_groups_are_made_and_removed(platform: Platform, stack
     assert sources() == ["10.0.0.0/8"]
     assert stack.deploy(base) == "UPDATE_COMPLETE"
     assert sources() == []
+
+
+def test_a_pipeline_is_kept_as_its_template_has_it(platform: Platform, stack: Stack) -> None:
+    def pipeline(branch: str) -> Resources:
+        source = {
+            "Name": "Source",
+            "ActionTypeId": {
+                "Category": "Source",
+                "Owner": "AWS",
+                "Provider": "CodeStarSourceConnection",
+                "Version": "1",
+            },
+            "Configuration": {"BranchName": branch, "DetectChanges": True},
+            "OutputArtifacts": [{"Name": "Source"}],
+        }
+        approval = {
+            "Name": "Approve",
+            "ActionTypeId": {"Category": "Approval", "Owner": "AWS", "Provider": "Manual", "Version": "1"},
+        }
+        stages = [{"Name": "Source", "Actions": [source]}, {"Name": "Approve", "Actions": [approval]}]
+        given = {
+            "Name": "kept",
+            "RoleArn": "arn:aws:iam::123456789012:role/r",
+            "PipelineType": "V2",
+            "ArtifactStore": {"Type": "S3", "Location": "bucket"},
+            "Stages": stages,
+            "RestartExecutionOnUpdate": True,
+        }
+        return {"Pipeline": {"Type": "AWS::CodePipeline::Pipeline", "Properties": given}}
+
+    assert stack.deploy(pipeline("one")) == "CREATE_COMPLETE"
+    assert stack.deploy(pipeline("two")) == "UPDATE_COMPLETE"
+    found = platform.client("codepipeline").get_pipeline(name="kept")["pipeline"]
+    assert found["version"] == 2
+    told = found["stages"][0]["actions"][0]["configuration"]
+    assert told == {"BranchName": "two", "DetectChanges": "true"}
+    stack.destroy()
+    assert platform.client("codepipeline").list_pipelines()["pipelines"] == []

@@ -10,6 +10,7 @@ from ministack.services.cloudformation import provisioners, stacks
 from byollm.local.cloudformation import (
     balancing,
     containers,
+    delivery,
     learning,
     network,
     scaling,
@@ -21,6 +22,7 @@ from byollm.local.world import World
 PROVIDERS: dict[str, Provider] = {
     **balancing.PROVIDERS,
     **containers.PROVIDERS,
+    **delivery.PROVIDERS,
     **learning.PROVIDERS,
     **network.PROVIDERS,
     **scaling.PROVIDERS,

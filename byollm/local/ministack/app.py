@@ -1,16 +1,15 @@
 """ministack's ASGI app, corrected and kept on disk."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from ministack import app as ministack
 from ministack.core import persistence
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from byollm.local.cloudformation import install_providers
 from byollm.local.ministack.corrections import correct
 from byollm.local.ministack.environment import STATE
+from byollm.local.ministack.resume import resume
 from byollm.local.ministack.snapshots import Snapshots
 from byollm.local.world import World
 
@@ -27,20 +26,26 @@ def build_app(world: World) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            async with _saved(snapshots):
-                await ministack.app(scope, receive, send)
+            await _live(world, snapshots, scope, receive, send)
         else:
             await ministack.app(scope, receive, send)
 
     return app
 
 
-@asynccontextmanager
-async def _saved(snapshots: Snapshots) -> AsyncIterator[None]:
+async def _live(world: World, snapshots: Snapshots, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and end with the server, which goes on to end once it is told that all is saved."""
     ended = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(snapshots.keep(ended))
-        try:
-            yield
-        finally:
+    keeper = asyncio.create_task(snapshots.keep(ended), name="keep snapshots")
+
+    tasks = [keeper]
+
+    async def send_when_saved(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            tasks.append(asyncio.create_task(resume(world), name="resume stacks"))
+        if message["type"] == "lifespan.shutdown.complete":
             ended.set()
+            await keeper
+        await send(message)
+
+    await ministack.app(scope, receive, send_when_saved)
