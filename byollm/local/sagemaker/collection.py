@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from botocore.utils import parse_timestamp
+
 from byollm.local.paging import page
 from byollm.local.protocol import AwsError, Members
 from byollm.local.sagemaker.tags import Tags
@@ -114,11 +116,11 @@ class Collection:
         }
 
     def _matches(self, document: Document, given: Members, equal: Sequence[str]) -> bool:
-        times = [
-            (member, f"{member}{edge}") for member in ("CreationTime", "LastModifiedTime") for edge in EDGES
-        ]
-        for member, bound in times:
-            if bound in given and not EDGES[bound.removeprefix(member)](document[member], given[bound]):
+        for member in ("CreationTime", "LastModifiedTime"):
+            before, after = given.get(f"{member}Before"), given.get(f"{member}After")
+            if before is not None and document[member] >= parse_timestamp(before).timestamp():
+                return False
+            if after is not None and document[member] <= parse_timestamp(after).timestamp():
                 return False
         if "StatusEquals" in given and document[self._status] != given["StatusEquals"]:
             return False
@@ -127,6 +129,3 @@ class Collection:
         ):
             return False
         return given.get("NameContains", "").lower() in document[self._name].lower()
-
-
-EDGES = {"Before": float.__lt__, "After": float.__gt__}

@@ -50,6 +50,7 @@ class Runtime:
         self.routes = [
             Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
             Route("/endpoints/{name}/invocations-response-stream", self._stream, methods=["POST"]),
+            Route("/endpoints/{name}/async-invocations", _refuse_async, methods=["POST"]),
         ]
 
     async def _invoke(self, request: Request) -> Response:
@@ -225,6 +226,10 @@ async def _body(request: Request) -> bytes:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _refuse_async(request: Request) -> Response:
+    return _failure(_invalid("InvokeEndpointAsync is not emulated (docs/local.md)"))
 
 
 async def _forget(invocation: Invocation) -> None:

@@ -35,7 +35,7 @@ def check_signature(request: Request, body: bytes) -> None:
     names = given["headers"].split(";")
     date = request.headers.get("x-amz-date", "")
     _check_time(date)
-    target = f"{request.scope['raw_path'].decode()}?{request.url.query}"
+    target = f"{request.scope['raw_path'].decode('latin-1')}?{request.url.query}"
     signed = AWSRequest(
         method=request.method,
         url=f"http://{request.headers.get('host', '')}{target}",

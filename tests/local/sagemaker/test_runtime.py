@@ -182,6 +182,15 @@ def test_what_is_not_emulated_is_refused_by_name(hosting: Hosting, endpoint: str
     assert "is not emulated" in error["Message"]
 
 
+def test_asynchronous_calls_are_refused_by_name(hosting: Hosting, endpoint: str) -> None:
+    call = hosting.runtime.invoke_endpoint_async
+    error = error_of(lambda: call(EndpointName=endpoint, InputLocation="s3://bucket/input"))
+    assert (error["Code"], error["Message"]) == (
+        "ValidationError",
+        "InvokeEndpointAsync is not emulated (docs/local.md)",
+    )
+
+
 def test_more_calls_at_once_than_there_is_room_for_are_throttled(
     hosting: Hosting, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
