@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,14 +31,6 @@ class Service(Protocol):
 
 
 Front = Callable[..., AbstractContextManager[World]]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return when the condition holds; fail if that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

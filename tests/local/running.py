@@ -90,7 +90,7 @@ def start_platform(directory: Path, port: int | None = None, factor: float = 60)
     raise AssertionError((directory / "front.log").read_text())
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until it holds."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
-from tests.local.front import Front, eventually
+from tests.local.front import Front
+from tests.local.running import eventually
 
 SPECIFICATION = {
     "Containers": [

@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
-from tests.local.front import Front, eventually
+from tests.local.front import Front
+from tests.local.running import eventually
 
 IMAGE = "byollm-dev/training@sha256:0123"
 BUCKET = "byollm-training"

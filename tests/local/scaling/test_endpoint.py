@@ -16,7 +16,8 @@ from byollm.lifecycle import Deployment
 from byollm.lifecycle.smoke import ask
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
 from tests.lifecycle.emulated import BUCKET, IMAGE, Emulated, services
-from tests.local.front import Front, eventually
+from tests.local.front import Front
+from tests.local.running import eventually
 
 SPEC = {
     "hosting": "component",

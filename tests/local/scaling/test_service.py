@@ -14,7 +14,8 @@ from starlette.routing import Route
 from byollm.local.protocol import AwsError, JsonService, Members
 from byollm.local.scaling import AutoScaling
 from byollm.local.world import World
-from tests.local.front import Front, eventually
+from tests.local.front import Front
+from tests.local.running import eventually
 
 VARIANT = {
     "ServiceNamespace": "sagemaker",
