@@ -14,6 +14,7 @@ Headers = list[tuple[bytes, bytes]]
 # What belongs to one connection and not to the message. https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 HOP_BY_HOP = {
     b"connection",
+    b"expect",
     b"keep-alive",
     b"proxy-connection",
     b"te",

@@ -1,13 +1,11 @@
 """One listener of a load balancer: a real port of this machine, where requests follow its rules."""
 
-import contextlib
 import random
 import re
 import secrets
 import time
 from collections.abc import Callable
 from http.client import responses
-from http.cookies import CookieError, SimpleCookie
 
 import httpx
 from starlette.types import Receive, Scope, Send
@@ -62,7 +60,7 @@ class Listener:
         balancer = self._state.find("LoadBalancer", listener["LoadBalancerArn"])
         asked = _asked(scope, listener)
         rule = choose(self._state.every("Rule", ListenerArn=self._arn), asked)
-        action = max(rule["Actions"], key=lambda action: action.get("Order", 1))
+        action = rule["Actions"][0]
         self._counts.add("RequestCount", 1, balancer)
         match action["Type"]:
             case "redirect":
@@ -95,7 +93,8 @@ class Listener:
         if target is None:
             await self._refuse(503, balancer, send)
             return
-        self._counts.add("RequestCountPerTarget", 1 / len(targets), group)
+        for documents in ((group,), (balancer, group)):
+            self._counts.add("RequestCountPerTarget", 1 / len(targets), *documents)
         await self._exchange(target, balancer, group, asked, (scope, receive, send), sticky=sticky)
 
     async def _exchange(
@@ -180,10 +179,9 @@ def _request_headers(scope: Scope, asked: Asked, balancer: Document) -> Headers:
 
 
 def _cookie(headers: dict[str, str]) -> str | None:
-    with contextlib.suppress(CookieError):
-        jar = SimpleCookie(headers.get("cookie", ""))
-        return jar[STICKY].value if STICKY in jar else None
-    return None
+    # not the standard library's parser: it gives up at the first cookie that is not to its taste
+    found = re.search(rf"(?:^|;)\s*{STICKY}=([^;]*)", headers.get("cookie", ""))
+    return found.group(1) if found else None
 
 
 def _sticky_headers(target: Target, group: Document) -> Headers:

@@ -1,20 +1,22 @@
 """The operations on listeners and their rules."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from byollm.local.balancer.rules import priority, values_of
+from byollm.local.balancer.rules import check, priority
 from byollm.local.balancer.state import Document, State
 from byollm.local.protocol import AwsError, Members
 from byollm.local.world import World
 
+# the member that says more, which status it may have, and which protocols
 ACTIONS = {
-    "redirect": "RedirectConfig",
-    "fixed-response": "FixedResponseConfig",
+    "redirect": ("RedirectConfig", "HTTP_30[12]", ("HTTP", "HTTPS", "#{protocol}")),
+    "fixed-response": ("FixedResponseConfig", r"[245]\d\d", ("HTTP",)),
 }
 SSL_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 MAX_RULES = 100
@@ -244,25 +246,20 @@ class ListenerOperations:
                 action["TargetGroupArn"] = groups[0]["TargetGroupArn"]
         elif action["Type"] not in ACTIONS:
             raise AwsError("InvalidLoadBalancerAction", f"actions of type {action['Type']} are not emulated")
-        elif ACTIONS[action["Type"]] not in action:
-            raise AwsError(
-                "InvalidLoadBalancerAction", f"a {action['Type']} action needs its {ACTIONS[action['Type']]}"
-            )
+        else:
+            member, pattern, protocols = ACTIONS[action["Type"]]
+            config = action.get(member, {})
+            if not re.fullmatch(pattern, config.get("StatusCode", "")):
+                raise AwsError("InvalidLoadBalancerAction", f"a {action['Type']} action needs a {member}")
+            if config.get("Protocol", "HTTP") not in protocols:
+                raise AwsError("InvalidLoadBalancerAction", f"a redirect's Protocol is one of {protocols}")
         return [action]
 
 
 def _conditions(given: list[Document]) -> list[Document]:
-    """Return conditions as AWS shows them, checked."""
     for condition in given:
         try:
-            values = values_of(condition)
-        except KeyError:
-            raise AwsError(
-                "ValidationError", f"Condition field '{condition.get('Field')}' is not valid"
-            ) from None
-        if condition.get("RegexValues") or not values:
-            raise AwsError(
-                "ValidationError",
-                f"A '{condition['Field']}' condition must have values, which are no regexes",
-            )
+            check(condition)
+        except ValueError as error:
+            raise AwsError("ValidationError", str(error)) from None
     return given

@@ -40,6 +40,23 @@ def priority(rule: Document) -> int:
     return 0 if rule["IsDefault"] else int(rule["Priority"])
 
 
+def check(condition: Document) -> None:
+    """Look whether a condition can be asked of requests.
+
+    Raises:
+        ValueError: it cannot; says why.
+    """
+    try:
+        values = values_of(condition)
+    except KeyError:
+        raise ValueError(f"Condition field '{condition.get('Field')}' is not valid") from None
+    if condition.get("RegexValues") or not values:
+        raise ValueError(f"A '{condition['Field']}' condition must have values, and no regexes")
+    if condition["Field"] == "source-ip":
+        for value in values:
+            ip_network(value)
+
+
 def values_of(condition: Document) -> list[Any]:
     """Return the values of a condition, wherever its kind keeps them."""
     member = {

@@ -12,6 +12,7 @@ from byollm.local.ecs.rollout import backoff_s, next_step, tolerated
 from byollm.local.ecs.state import Document, State
 from byollm.local.ecs.task import Task
 from byollm.local.ecs.tasks import Tasks
+from byollm.local.protocol import AwsError
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Scheduler:
         while self.service["status"] != "INACTIVE":
             try:
                 await self._look()
-            except (BotoCoreError, ClientError) as error:
+            except (AwsError, BotoCoreError, ClientError) as error:
                 log.warning("service %s: %s", self.service["serviceName"], error)
             settled = self.service["deployments"][0]["rolloutState"] != "IN_PROGRESS"
             with contextlib.suppress(TimeoutError):

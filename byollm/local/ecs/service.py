@@ -67,7 +67,7 @@ class Ecs(JsonService):
     async def _credentials(self, request: Request) -> Response:
         """Give a task the credentials of its role, and nobody else."""
         task = self._tasks.get(request.path_params["task"])
-        token = request.headers.get("authorization", "")
-        if task is None or task.ended or not secrets.compare_digest(token, task.environment.token):
+        token = request.headers.get("authorization", "").encode()
+        if task is None or task.ended or not secrets.compare_digest(token, task.environment.token.encode()):
             return JSONResponse({"message": "not a task's, or not its token"}, 403)
         return JSONResponse(await task.environment.credentials())

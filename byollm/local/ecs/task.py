@@ -181,6 +181,8 @@ class Task:
             )
         except ContainerError as error:
             raise NotStartedError(f"CannotPullContainerError: {error}") from None
+        except OSError as error:  # such as a full disk
+            raise NotStartedError(f"CannotStartContainerError: {error}") from None
         self.running[name] = container
         self._container(name, lastStatus="RUNNING", runtimeId=f"{self.id}-{container.pid}")
         if "healthCheck" in definition:

@@ -76,6 +76,7 @@ def test_requests_are_counted_where_alarms_look(platform: Platform, balancer: Ba
 
     eventually(lambda: total("RequestCount", **names) >= 1)
     eventually(lambda: total("RequestCountPerTarget", TargetGroup=group) > 0)
+    eventually(lambda: total("RequestCountPerTarget", **names, TargetGroup=group) > 0)
     eventually(lambda: total("HTTPCode_Target_2XX_Count", **names, TargetGroup=group) >= 1)
     eventually(lambda: total("TargetResponseTime", **names) > 0)
     eventually(lambda: total("HealthyHostCount", **names, TargetGroup=group) >= 1)

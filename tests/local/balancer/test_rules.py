@@ -109,6 +109,11 @@ def test_what_cannot_be_is_refused(balancer: Balancer) -> None:
     assert taken.value.response["Error"]["Code"] == "PriorityInUse"
     with pytest.raises(ClientError, match="authenticate-cognito"):
         rule(balancer, 81, [path("/x")], [{"Type": "authenticate-cognito"}])
+    source = {"Field": "source-ip", "SourceIpConfig": {"Values": ["home"]}}
+    with pytest.raises(ClientError, match="does not appear to be an IPv4"):
+        rule(balancer, 81, [source], fixed("x"))
+    with pytest.raises(ClientError, match="RedirectConfig"):
+        rule(balancer, 81, [path("/x")], [{"Type": "redirect", "RedirectConfig": {"StatusCode": "200"}}])
     with pytest.raises(ClientError) as missing:
         rule(balancer, 82, [path("/x")], [{"Type": "forward", "TargetGroupArn": balancer.group + "0"}])
     assert missing.value.response["Error"]["Code"] == "TargetGroupNotFound"

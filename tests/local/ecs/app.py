@@ -8,14 +8,14 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import boto3
-
 
 class App(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self._answer(500 if "SICK" in os.environ else 200, "")
         elif self.path == "/role":
+            import boto3  # which takes its time, and few tests need it
+
             self._answer(200, boto3.client("sts").get_caller_identity()["Arn"])
         elif self.path == "/environment":
             self._answer(200, json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **os.environ}))

@@ -99,9 +99,11 @@ def test_a_task_that_is_killed_is_replaced_and_its_service_scaled(
     cluster.client.delete_service(cluster=cluster.name, service="hardy", force=True)
 
 
-def test_a_first_deployment_that_never_works_fails_and_stops_trying(cluster: Cluster) -> None:
+def test_a_first_deployment_that_never_works_fails_and_stops_trying(
+    cluster: Cluster, balancer: Balancer
+) -> None:
     definition = cluster.define("hopeless", environment={"CRASH": "1"})
-    cluster.serve("hopeless", definition, deploymentConfiguration=BREAKER)
+    cluster.serve("hopeless", definition, deploymentConfiguration=BREAKER, **behind(balancer))
     eventually(lambda: cluster.rollout("hopeless") == "FAILED", 60)
     deployment = cluster.service("hopeless")["deployments"][0]
     assert deployment["failedTasks"] == 3
@@ -117,7 +119,9 @@ def test_a_task_that_fails_the_balancers_checks_is_replaced(cluster: Cluster, ba
     )
     definition = cluster.define("ailing", environment={"SICK": "1"})
     members = {**behind(balancer), "healthCheckGracePeriodSeconds": 1}
-    cluster.serve("ailing", definition, deploymentConfiguration=BREAKER, **members)
+    one = {"enable": True, "rollback": False, "thresholdConfiguration": {"type": "COUNT", "value": 1}}
+    breaker = {"deploymentCircuitBreaker": one}
+    cluster.serve("ailing", definition, deploymentConfiguration=breaker, **members)
     eventually(lambda: cluster.rollout("ailing") == "FAILED", 120)
     assert "failed ELB health checks" in cluster.said("ailing")
     cluster.client.delete_service(cluster=cluster.name, service="ailing", force=True)
