@@ -13,6 +13,7 @@ from byollm.gateway.errors import SOON_S, too_late
 from byollm.gateway.metrics import Metrics
 from byollm.gateway.runtime import Runtime
 from byollm.settings import GatewaySettings
+from byollm.web.body import MOST_HELD
 from byollm.web.disconnect import ClientGoneError, unless_disconnected
 from byollm.web.errors import ApiError
 from byollm.web.streams import EventStream, send_json
@@ -34,22 +35,26 @@ class Passage:
     def __init__(self, runtime: Runtime, settings: GatewaySettings, metrics: Metrics) -> None:
         self.runtime, self.settings, self.metrics = runtime, settings, metrics
         self.running = 0
+        self._held = 0
 
     @contextmanager
-    def admission(self) -> Iterator[None]:
-        """Hold a place while a request is under way.
+    def admission(self, size: int) -> Iterator[None]:
+        """Hold a place, and memory for a body of `size` bytes, while a request is under way.
 
         Raises:
             ApiError: there is none left.
         """
-        if self.running >= self.settings.max_requests:
+        most = MOST_HELD * self.settings.max_body_bytes
+        if self.running >= self.settings.max_requests or self._held + size > most:
             message = f"The gateway passes {self.running} requests on, as many as it may. Try again soon."
             raise ApiError(503, message, code="overloaded", retry_after=SOON_S)
         self.running += 1
+        self._held += size
         try:
             yield
         finally:
             self.running -= 1
+            self._held -= size
 
 
 class Passing(Response):
@@ -65,7 +70,7 @@ class Passing(Response):
         super().__init__()
         self._passage, self._body, self._stream = passage, body, stream
         self._metrics = passage.metrics
-        self._outcome = "complete"
+        self._outcome = "failed"
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,13 +78,13 @@ class Passing(Response):
         request_id: str = scope["state"]["request_id"]
         began = time.monotonic()
         try:
-            with self._passage.admission():
+            with self._passage.admission(len(self._body)):
                 answer = self._answer_as_stream if self._stream else self._answer_whole
                 await unless_disconnected(receive, answer(send, request_id, began))
         except ClientGoneError:
             self._outcome = "disconnected"
         except ApiError as error:
-            self._outcome = error.code or str(error.status)
+            self._outcome = str(error.status)
             raise
         finally:
             seconds = time.monotonic() - began
@@ -103,6 +108,7 @@ class Passing(Response):
         self._metrics.first_byte.observe(time.monotonic() - began)
         self._bytes = len(whole)
         await send_json(send, whole)
+        self._outcome = "complete"
 
     async def _answer_as_stream(self, send: Send, request_id: str, began: float) -> None:
         patience = self._passage.settings.stream_timeout_s
@@ -118,9 +124,10 @@ class Passing(Response):
                         self._bytes += len(events)
                         await stream.write(events)
                 await stream.write(b"", last=True)
+                self._outcome = "complete"
             except (ApiError, TimeoutError) as error:
                 told = error if isinstance(error, ApiError) else too_late(patience)
                 if not stream.started:
                     raise told from None
-                self._outcome = told.code or str(told.status)
+                self._outcome = str(told.status)
                 await stream.fail(told)

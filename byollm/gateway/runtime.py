@@ -119,9 +119,12 @@ class Runtime:
         if self._target.component:
             headers["x-amzn-sagemaker-inference-component"] = self._target.component
         # A thread: credentials may have to be renewed, and a large body is hashed.
-        request = await asyncio.to_thread(self._signed, f"{self._address}/{operation}", body, headers)
         try:
+            request = await asyncio.to_thread(self._signed, f"{self._address}/{operation}", body, headers)
             response = await self._http.send(request, stream=True)
+        except BotoCoreError as error:
+            log.error("there are no credentials to sign with", extra={"fault": str(error)})
+            raise unavailable() from None
         except httpx.ReadTimeout:
             raise too_late(self._settings.silence_s) from None
         except httpx.HTTPError as error:

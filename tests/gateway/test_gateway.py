@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
 import pytest
 
 from byollm.gateway import Target, target_of
+from byollm.gateway.metrics import Metrics
+from byollm.gateway.passing import Passage
 from byollm.settings import EndpointSpec, GatewaySettings, PageSettings, Settings
+from byollm.web.errors import ApiError
 from frontend.client import ModelClient
 from frontend.errors import ModelLoadingError
 from tests.gateway.conftest import DEADLINE_S, FakeRuntime, Gateway, serving, wait_for
@@ -225,6 +228,15 @@ def test_its_bounds_hold(small: Gateway, runtime: FakeRuntime) -> None:
         assert full.json()["error"]["code"] == "overloaded"
         assert "was not complete within 1 s" in "".join(lines)
     assert "x-amzn-sagemaker-inference-component" not in runtime.seen.headers[-1]
+
+
+def test_large_bodies_under_way_keep_others_out() -> None:
+    passage = Passage(cast(Any, None), GatewaySettings(max_body_bytes=1024), Metrics())
+    with passage.admission(8 * 1024 - 1), pytest.raises(ApiError) as full, passage.admission(2):
+        pass
+    assert full.value.status == 503
+    with passage.admission(8 * 1024):
+        assert passage.running == 1
 
 
 def test_sigterm_lets_a_stream_finish_and_ends_with_0(runtime: FakeRuntime, tmp_path: Path) -> None:
