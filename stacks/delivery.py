@@ -10,7 +10,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 
-from byollm.settings import AwsSettings, DeliverySettings
+from byollm.settings import AwsSettings, DeliverySettings, SettingsError
 from stacks.base import PlatformStack, on_behalf_of
 from stacks.builds import Builds, Work
 from stacks.rights import deploying, registry, releasing
@@ -44,6 +44,11 @@ class DeliveryStack(PlatformStack):
             settings=aws,
             description="Pipeline of the byollm platform",
         )
+        if delivery.first == env:
+            raise SettingsError(
+                f"delivery.first: {env} has the pipeline itself. Name another environment, or set delivery "
+                "in the file of the one that people depend on"
+            )
         self._env, self._delivery, self._place = env, delivery, place
         work = Work(place.artefacts, f"byollm-{env}/", place.data_key)
         self._builds = Builds(self, aws=aws, work=work, logs_key=place.logs_key)

@@ -3,13 +3,18 @@
 import json
 import re
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.stacks.support import ROOT, Synthesis, resolved
+from byollm.settings import SettingsError
+from tests.stacks.support import ROOT, Synthesis, resolved, synthesise
+from tests.stacks.whole import whole_settings
 
 PIPELINE = ROOT / "pipeline"
 BUILDSPECS = sorted(path.stem for path in PIPELINE.glob("*.yml"))
@@ -193,3 +198,46 @@ def test_every_buildspec_is_used_and_told_all_it_asks_for(
 def test_every_script_is_valid(script: Path) -> None:
     checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_an_environment_is_not_first_in_its_own_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"delivery\.first: dev has the pipeline itself"):
+        synthesise("dev", tmp_path, whole_settings())
+
+
+def test_the_end_to_end_test_waits_for_a_model_that_wakes_and_fails_for_one_that_does_not_answer() -> None:
+    awake = iter((503, 200, 200))
+    replies = {"/v1/models": {"data": [{"id": "model"}]}}
+
+    class Platform(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply(200, replies.get(self.path, {}))
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            delta = {"role": "assistant", "content": "I am."}
+            choice = {"index": 0, "message": delta, "delta": delta, "finish_reason": "stop"}
+            self.reply(next(awake, 500), {"choices": [choice]}, stream=asked.get("stream", False))
+
+        def reply(self, status: int, body: Any, *, stream: bool = False) -> None:
+            text = json.dumps(body)
+            self.send_response(status)
+            self.send_header("content-type", "text/event-stream" if stream else "application/json")
+            self.send_header("retry-after", "0.01")
+            self.end_headers()
+            self.wfile.write(f"data: {text}\n\ndata: [DONE]\n\n".encode() if stream else text.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Platform) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, PIPELINE / "end_to_end.py", address]
+        answered = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (answered.returncode, answered.stdout) == (0, f"{address}: model says: I am.\n"), (
+            answered.stderr
+        )
+        awake = iter((400,))
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+        server.shutdown()
