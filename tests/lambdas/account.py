@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from tests.lifecycle.fake import ARN, NOW, FakeAws
+from tests.lifecycle.fake import ARN, FakeAws
+from tests.lifecycle.fake_scaling import NOW
 
 FUNCTION = "arn:aws:lambda:ca-central-1:123456789012:function:byollm-dev-function"
 

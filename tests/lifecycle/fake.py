@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -17,19 +16,14 @@ from botocore.config import Config
 from botocore.exceptions import ParamValidationError
 from botocore.validate import ParamValidator
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.lifecycle.fake_scaling import NOW, FakeScaling, Refused
+
 ARN = "arn:aws:sagemaker:ca-central-1:123456789012:"
 READS = ("Describe", "List")
 
 
 class Kill(BaseException):
     """The process is gone."""
-
-
-class Refused(Exception):
-    def __init__(self, message: str, code: str = "ValidationException") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Http:
@@ -44,10 +38,11 @@ def _client(service: str) -> Any:
     return boto3.session.Session("a", "b", region_name="ca-central-1").client(service, config=once)
 
 
-class FakeAws:
+class FakeAws(FakeScaling):
     """One account. `calls` are the requests so far; `kill_after` ends the process after so many more."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.kill_after: int | None = None
         self.models: dict[str, Any] = {}
@@ -55,9 +50,6 @@ class FakeAws:
         self.endpoints: dict[str, Any] = {}
         self.components: dict[str, Any] = {}
         self.tags: dict[str, dict[str, str]] = {}
-        self.targets: dict[str, Any] = {}
-        self.policies: dict[tuple[str, str], Any] = {}
-        self.alarms: dict[str, Any] = {}
         self.in_between: tuple[int, Callable[[], object]] | None = None  # what another does after so many
         self.failing: str | None = None  # why whatever is made next fails
         self.going_back: str | None = None  # why whatever is updated next goes back
@@ -170,12 +162,6 @@ class FakeAws:
     @staticmethod
     def _variants(holder: dict[str, Any]) -> list[dict[str, Any]]:
         return [*holder.get("ProductionVariants", ()), *holder.get("ShadowProductionVariants", ())]
-
-    @staticmethod
-    def _get(kind: dict[str, Any], name: str, words: str) -> Any:
-        if name not in kind:
-            raise Refused(f'Could not find {words} "{name}".')
-        return kind[name]
 
     @staticmethod
     def _new(kind: dict[str, Any], name: str, words: str) -> None:
@@ -366,69 +352,3 @@ class FakeAws:
     def ListTags(self, ResourceArn: str, **_: Any) -> dict[str, Any]:
         tags = self._get(self.tags, ResourceArn, "resource")
         return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
-
-    # Application autoscaling
-
-    def RegisterScalableTarget(self, ResourceId: str, **given: Any) -> None:
-        kind, name, *variant = ResourceId.split("/")
-        if kind == "endpoint":
-            endpoint = self._get(self.endpoints, name, "endpoint")
-            assert variant[-1] in {one["VariantName"] for one in endpoint["ProductionVariants"]}
-            assert given["MinCapacity"] > 0
-            assert endpoint["EndpointStatus"] == "InService"
-        else:
-            assert self._get(self.components, name, "component")["InferenceComponentStatus"] == "InService"
-        self.targets[ResourceId] = given
-
-    def DescribeScalableTargets(self, ServiceNamespace: str, **_: Any) -> dict[str, Any]:
-        more = {"RoleARN": "arn:aws:iam::123456789012:role/autoscaling", "CreationTime": NOW}
-        targets = [{"ResourceId": name, **target, **more} for name, target in self.targets.items()]
-        return {"ScalableTargets": targets}
-
-    def DeregisterScalableTarget(self, ResourceId: str, **_: Any) -> None:
-        if ResourceId not in self.targets:
-            raise Refused("No scalable target found", "ObjectNotFoundException")
-        del self.targets[ResourceId]
-        self.policies = {key: value for key, value in self.policies.items() if key[0] != ResourceId}
-
-    def PutScalingPolicy(self, ResourceId: str, PolicyName: str, **given: Any) -> dict[str, Any]:
-        if ResourceId not in self.targets:
-            raise Refused("No scalable target registered", "ObjectNotFoundException")
-        self.policies[ResourceId, PolicyName] = given
-        return {"PolicyARN": f"arn:policy/{ResourceId}/{PolicyName}"}
-
-    def DescribeScalingPolicies(self, ServiceNamespace: str, ResourceId: str, **_: Any) -> dict[str, Any]:
-        return {
-            "ScalingPolicies": [
-                {
-                    "PolicyARN": f"arn:policy/{resource}/{name}",
-                    "ResourceId": resource,
-                    "PolicyName": name,
-                    **policy,
-                    "CreationTime": NOW,
-                }
-                for (resource, name), policy in self.policies.items()
-                if resource == ResourceId
-            ]
-        }
-
-    def DeleteScalingPolicy(self, ResourceId: str, PolicyName: str, **_: Any) -> None:
-        del self.policies[ResourceId, PolicyName]
-
-    # CloudWatch
-
-    def PutMetricAlarm(self, AlarmName: str, **given: Any) -> None:
-        self.alarms[AlarmName] = {"StateValue": "INSUFFICIENT_DATA", **given}
-
-    def DescribeAlarms(self, AlarmNamePrefix: str, **_: Any) -> dict[str, Any]:
-        return {
-            "MetricAlarms": [
-                {"AlarmName": name, **{key: value for key, value in alarm.items() if key != "Tags"}}
-                for name, alarm in self.alarms.items()
-                if name.startswith(AlarmNamePrefix)
-            ]
-        }
-
-    def DeleteAlarms(self, AlarmNames: list[str]) -> None:
-        for name in AlarmNames:
-            del self.alarms[name]

@@ -11,6 +11,8 @@ KEY = "arn:aws:kms:ca-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567
 
 COMPONENT = {"hosting": "component", "scaling": {"minimum": 0, "maximum": 3}}
 TWO = {"scaling": {"minimum": 2}}
+ROLLING = {"hosting": "component", "rollout": {"strategy": "rolling"}}
+CANARY = {**TWO, "rollout": {"strategy": "canary"}}
 AB = {"variants": [{"name": "main", "weight": 9}, {"name": "other", "weight": 1}]}
 SHADOW = {"variants": [{"name": "main"}, {"name": "next", "shadow": True}]}
 

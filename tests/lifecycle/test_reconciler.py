@@ -1,19 +1,18 @@
-"""What is declared comes to stand, moves on, is mended, and goes away; killed anywhere, it goes on."""
+"""What is declared comes to stand, moves on, is told of when it fails, and goes away."""
 
-from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import pytest
 
-from byollm.lifecycle import Deployment, EndpointFailed, LifecycleError, Reconciler
-from tests.lifecycle.fake import FakeAws, Kill
+from byollm.lifecycle import EndpointFailed, LifecycleError, Reconciler
+from tests.lifecycle.fake import FakeAws
 from tests.lifecycle.support import (
     AB,
+    CANARY,
     COMPONENT,
     KEY,
+    ROLLING,
     SHADOW,
-    TWO,
     artefact,
     converge,
     deployment,
@@ -21,11 +20,7 @@ from tests.lifecycle.support import (
     take_down,
 )
 
-ROLLING = {"hosting": "component", "rollout": {"strategy": "rolling"}}
-ROLLING_TO_ZERO = {**COMPONENT, "rollout": {"strategy": "rolling"}}
-CANARY = {**TWO, "rollout": {"strategy": "canary"}}
 EVERY = {"one": {}, "component": COMPONENT, "canary": CANARY, "ab": AB, "shadow": SHADOW, "rolling": ROLLING}
-KILLED = pytest.mark.parametrize("spec", [ROLLING_TO_ZERO, CANARY, AB], ids=["component", "canary", "ab"])
 
 
 @pytest.fixture
@@ -36,26 +31,6 @@ def aws() -> FakeAws:
 @pytest.fixture(params=EVERY.values(), ids=EVERY.keys())
 def spec(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-def killed_everywhere(begin: FakeAws, go: Any) -> dict[str, Any]:
-    """Run `go` killed after each of its calls in turn: it ends as it does unkilled, which is returned."""
-    unkilled = deepcopy(begin)
-    go(unkilled)
-    end = unkilled.state()
-    for n in range(1000):
-        aws = deepcopy(begin)
-        aws.kill_after = n
-        try:
-            go(aws)
-        except Kill:
-            aws.settle()
-            go(aws)
-            assert aws.state() == end, f"killed after call {n}"
-        else:
-            assert n > 5, "nothing was killed"
-            return end
-    raise AssertionError("it does not end")
 
 
 def test_a_declared_endpoint_comes_to_stand(aws: FakeAws, spec: Any) -> None:
@@ -76,39 +51,6 @@ def test_a_second_convergence_changes_nothing(aws: FakeAws, spec: Any) -> None:
     (only,) = converge(aws, declared)
     assert only.changes == ()
     assert aws.changes == []
-
-
-def standing(declared: Deployment) -> FakeAws:
-    aws = FakeAws()
-    converge(aws, declared)
-    return aws
-
-
-@KILLED
-def test_killed_after_any_call_it_comes_to_the_same_end(spec: Any) -> None:
-    declared = deployment(spec)
-    killed_everywhere(FakeAws(), lambda aws: converge(aws, declared))
-
-
-@KILLED
-def test_killed_after_any_call_an_update_comes_to_the_same_end(spec: Any) -> None:
-    declared = deployment(spec)
-    end = killed_everywhere(standing(declared), lambda aws: converge(aws, declared, serving(declared, 2)))
-    images = {model["PrimaryContainer"]["Image"] for model in end["models"].values()}
-    assert images == {artefact(2).image}
-
-
-@KILLED
-def test_killed_after_any_call_a_removal_leaves_nothing(spec: Any) -> None:
-    declared = deployment(spec)
-    end = killed_everywhere(standing(declared), lambda aws: take_down(aws, declared))
-    assert end == FakeAws().state()
-
-
-@pytest.mark.parametrize(("before", "after"), [({}, COMPONENT), (COMPONENT, {})], ids=["to", "from"])
-def test_a_switch_of_hosting_begins_anew_wherever_it_is_killed(before: Any, after: Any) -> None:
-    end = killed_everywhere(standing(deployment(before)), lambda aws: converge(aws, deployment(after)))
-    assert end == standing(deployment(after)).state()
 
 
 def test_removal_goes_from_the_outside_in(aws: FakeAws) -> None:
@@ -233,23 +175,6 @@ def test_one_that_died_with_its_component_is_buried_whole_and_made_anew(aws: Fak
     assert aws.state() == alive
 
 
-@pytest.mark.parametrize("spec", [CANARY, ROLLING], ids=["variant", "component"])
-def test_two_at_once_wait_for_each_other(spec: Any) -> None:
-    """One looks at what is there, the other goes ahead, and then the first goes on with what it saw."""
-    declared = deployment(spec)
-    for aws, artefacts in (FakeAws(), serving(declared)), (standing(declared), serving(declared, 2)):
-        for calls in range(20):
-            account = deepcopy(aws)
-            account.in_between = (calls, partial(Reconciler(account, declared).step, artefacts))
-            progress = Reconciler(account, declared).step(artefacts)
-            if account.in_between:
-                break  # a step has no more calls than this
-            assert not progress.done
-            account.settle()
-            converge(account, declared, artefacts)
-            assert len(account.given("UpdateEndpoint") + account.given("UpdateInferenceComponent")) <= 2
-
-
 @pytest.mark.parametrize("spec", [{}, COMPONENT], ids=["endpoint", "component"])
 def test_what_could_not_be_brought_up_is_told_of_and_made_anew(aws: FakeAws, spec: Any) -> None:
     declared = deployment(spec)
@@ -309,79 +234,6 @@ def test_a_variant_with_nothing_to_serve_yet_is_left_out(aws: FakeAws) -> None:
         converge(aws, deployment(SHADOW), {"next": artefact()})
     with pytest.raises(LifecycleError, match="has no variant another"):
         converge(aws, deployment(), {"another": artefact()})
-
-
-def _another_config(aws: FakeAws) -> None:
-    (config,) = aws.configs.values()
-    variant = config["ProductionVariants"][0] | {"InstanceType": "ml.g5.xlarge"}
-    aws.configs["by-hand"] = {**config, "ProductionVariants": [variant]}
-    aws.endpoints["byollm-dev"]["EndpointConfigName"] = "by-hand"
-    aws.targets.clear()
-
-
-VARIANT = {
-    "ServiceNamespace": "sagemaker",
-    "ResourceId": "endpoint/byollm-dev/variant/main",
-    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-}
-
-
-def _no_target(aws: FakeAws) -> None:
-    aws.client("application-autoscaling").deregister_scalable_target(**VARIANT)
-
-
-def _another_policy(aws: FakeAws) -> None:
-    aws.client("application-autoscaling").put_scaling_policy(
-        **VARIANT, PolicyName="mine", PolicyType="TargetTrackingScaling"
-    )
-
-
-def _another_specification(aws: FakeAws) -> None:
-    aws.components["byollm-dev-main"]["Specification"] |= {"StartupParameters": {}}
-
-
-def _no_component(aws: FakeAws) -> None:
-    del aws.tags[aws.components.pop("byollm-dev-main")["InferenceComponentArn"]]
-
-
-def _no_endpoint(aws: FakeAws) -> None:
-    del aws.tags[aws.endpoints.pop("byollm-dev")["EndpointArn"]]
-    aws.targets.clear()
-    aws.policies.clear()
-
-
-def _another_weight(aws: FakeAws) -> None:
-    aws.endpoints["byollm-dev"]["ProductionVariants"][0]["DesiredWeight"] = 0.5
-
-
-DRIFT = {
-    "config": ({}, _another_config),
-    "weight": (AB, _another_weight),
-    "limits": ({}, lambda aws: next(iter(aws.targets.values())).update(MaxCapacity=50)),
-    "no target": ({}, _no_target),
-    "no policy": (COMPONENT, lambda aws: aws.policies.pop(("inference-component/byollm-dev-main", "wake"))),
-    "a policy too many": ({}, _another_policy),
-    "no alarm": ({}, lambda aws: aws.alarms.pop("byollm-dev-endpoint-errors-main")),
-    "no wake": (COMPONENT, lambda aws: aws.alarms.pop("byollm-dev-endpoint-wake")),
-    "threshold": ({}, lambda aws: aws.alarms["byollm-dev-endpoint-latency-main"].update(Threshold=1.0)),
-    "component": (COMPONENT, _another_specification),
-    "no component": (COMPONENT, _no_component),
-    "no model": ({}, lambda aws: aws.models.clear()),
-    "no config": ({}, lambda aws: aws.configs.clear()),
-    "no endpoint": ({}, _no_endpoint),
-}
-
-
-@pytest.mark.parametrize(("spec", "change"), DRIFT.values(), ids=DRIFT.keys())
-def test_what_was_changed_by_hand_is_put_back(aws: FakeAws, spec: Any, change: Any) -> None:
-    declared = deployment(spec)
-    converge(aws, declared)
-    standing = aws.state()
-    change(aws)
-    assert aws.state() != standing
-    converge(aws, declared)
-    aws.configs.pop("by-hand", None)  # somebody's; it stays
-    assert aws.state() == standing
 
 
 def test_an_endpoint_that_sleeps_wakes_for_a_new_version(aws: FakeAws) -> None:
