@@ -98,9 +98,7 @@ class Components:
         specification = document["Specification"] | given.get("Specification", {})
         document["Next"] = {
             "Specification": specification,
-            "Plan": self._container(
-                {"Specification": specification, **_only(given, "Specifications")}
-            ).model_dump(),
+            "Plan": self._container(given | {"Specification": specification}).model_dump(),
             "Copies": given.get("RuntimeConfig", {}).get("CopyCount", document["Copies"]),
             "LastDeploymentConfig": given.get("DeploymentConfig", {}),
         }
@@ -207,7 +205,3 @@ class Components:
         await self._copies(document).stop()
         del self._endpoints.host(document["EndpointName"]).components[document["InferenceComponentName"]]
         self._components.remove(document["InferenceComponentName"])
-
-
-def _only(given: Members, member: str) -> Members:
-    return {member: given[member]} if member in given else {}

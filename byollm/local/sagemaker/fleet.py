@@ -63,11 +63,6 @@ class Fleet:
         self._slots: list[_Slot] = []
 
     @property
-    def image(self) -> str:
-        """What its instances run."""
-        return self._plan.image
-
-    @property
     def ready(self) -> list[Instance]:
         """Those that answer."""
         return [slot.instance for slot in self._slots if slot.instance is not None]
@@ -151,10 +146,10 @@ class Fleet:
                     finally:
                         if not well:
                             await asyncio.shield(instance.stop())
-        except ContainerError as error:
-            raise FleetError(str(error)) from None
         except TimeoutError:
             pass
+        except (ContainerError, OSError) as error:
+            raise FleetError(f"The container for {self._words} cannot be started: {error}") from None
         raise FleetError(
             f"The primary container for {self._words} did not pass the ping health check. "
             "Please check CloudWatch logs for this endpoint."

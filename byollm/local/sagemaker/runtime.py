@@ -6,7 +6,9 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndp
 import asyncio
 import time
 import uuid
+from collections.abc import Coroutine
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
@@ -25,6 +27,8 @@ from byollm.local.sagemaker.invocation import Invocation, InvocationError
 from byollm.local.sagemaker.signature import check_signature
 from byollm.local.sagemaker.telemetry import Telemetry, variant_dimensions
 from byollm.local.world import World
+
+T = TypeVar("T")
 
 BODY_BYTES = 25 * 2**20
 IN_FLIGHT = 512
@@ -55,15 +59,7 @@ class Runtime:
 
     async def _invoke(self, request: Request) -> Response:
         try:
-            call = asyncio.ensure_future(self._whole(request, await _body(request)))
-            gone = asyncio.ensure_future(_gone(request))
-            await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            if not call.done():
-                call.cancel()
-                await asyncio.wait({call})
-                return Response(status_code=CLIENT_GONE)
-            return await call
+            return await _while_there(request, self._whole(request, await _body(request)))
         except (AwsError, InvocationError, _TooLongError, ClientDisconnect) as error:
             return _failure(error)
 
@@ -71,7 +67,7 @@ class Runtime:
         try:
             invocation, variant = self._begin(request, await _body(request))
             try:
-                answered = await invocation.open()
+                answered = await _while_there(request, invocation.open())
             except BaseException:
                 await invocation.aclose()
                 raise
@@ -221,6 +217,24 @@ async def _body(request: Request) -> bytes:
         if len(body) > BODY_BYTES:
             raise _TooLongError
     return bytes(body)
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work for a client, or give it up.
+
+    Raises:
+        ClientDisconnect: the client went away.
+    """
+    doing, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        gone.cancel()
+        doing.cancel()
+        await asyncio.wait({doing})
 
 
 async def _gone(request: Request) -> None:
