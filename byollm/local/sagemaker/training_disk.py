@@ -117,9 +117,8 @@ def deliver(client: Any, disks: list[Disk], job: Members, *, model: bool) -> Non
         Boto3Error, BotoCoreError, ClientError, OSError: S3 does not take it.
     """
     config = job["OutputDataConfig"]
-    for name, part in (("model", "model"), ("output", "output/data")):
-        if name == "model" and not model:
-            continue
+    kept = [("model", "model", "model")] if model else []
+    for part, archived, plain in (*kept, ("output/data", "output", "data")):
         merged = disks[0].root / part
         for disk in disks[1:]:
             _add(disk.root / part, merged)
@@ -127,12 +126,12 @@ def deliver(client: Any, disks: list[Disk], job: Members, *, model: bool) -> Non
             continue
         encryption = _encryption(config)
         if config.get("CompressionType") == "NONE":
-            upload(client, merged, f"{output_of(job)}/{name if name == 'model' else 'data'}", encryption)
+            upload(client, merged, f"{output_of(job)}/{plain}", encryption)
         else:
-            archive = disks[0].root / f"{name}.tar.gz"
+            archive = disks[0].root / f"{archived}.tar.gz"
             with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
                 packed.add(merged, arcname=".")
-            put(client, archive, f"{output_of(job)}/{name}.tar.gz", encryption)
+            put(client, archive, f"{output_of(job)}/{archived}.tar.gz", encryption)
 
 
 def output_of(job: Members) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from byollm.local.protocol import AwsError, Members
+from byollm.local.sagemaker.s3_files import S3FilesError, address
 
 HOSTS = 8  # processes of one job on this machine
 INPUTS = "/opt/ml"
@@ -61,6 +62,9 @@ def check(given: Members) -> None:
     _check_metrics(algorithm.get("MetricDefinitions", ()))
     _check_channels(given.get("InputDataConfig", ()))
     _check_limits(given)
+    _check_address("OutputDataConfig.S3OutputPath", given["OutputDataConfig"]["S3OutputPath"])
+    if "CheckpointConfig" in given:
+        _check_address("CheckpointConfig.S3Uri", given["CheckpointConfig"]["S3Uri"])
     local = given.get("CheckpointConfig", {}).get("LocalPath", f"{INPUTS}/checkpoints")
     if not local.startswith(f"{INPUTS}/") or ".." in local.split("/"):
         raise _invalid(f"CheckpointConfig.LocalPath {local} is emulated below {INPUTS} only (docs/local.md)")
@@ -97,7 +101,15 @@ def _check_channels(channels: Iterable[Members]) -> None:
         source = channel["DataSource"].get("S3DataSource")
         if source is None or source["S3DataType"] != "S3Prefix":
             raise _invalid(f"channel {name}: of data sources, S3DataSource with S3Prefix is emulated")
+        _check_address(f"channel {name}", source["S3Uri"])
         _refuse(source, ("InstanceGroupNames", "ModelAccessConfig", "HubAccessConfig"), f"channel {name}")
+
+
+def _check_address(member: str, url: str) -> None:
+    try:
+        address(url)
+    except S3FilesError as error:
+        raise _invalid(f"{member}: {error}") from None
 
 
 def _check_mode(mode: str) -> None:

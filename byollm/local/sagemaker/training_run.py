@@ -16,7 +16,7 @@ from byollm.local.containers import Container, ContainerError, Containers, Mount
 from byollm.local.metrics import Metrics
 from byollm.local.sagemaker.collection import Collection
 from byollm.local.sagemaker.events import Events
-from byollm.local.sagemaker.s3_files import Mirror, S3FilesError
+from byollm.local.sagemaker.s3_files import Mirror, S3FilesError, address
 from byollm.local.sagemaker.training_disk import Disk, deliver, model_of
 from byollm.local.sagemaker.training_log import GROUP, TrainingLog
 from byollm.local.store import Document
@@ -135,6 +135,13 @@ class TrainingRun:
 
     def _fill(self, disks: list[Disk]) -> list[Mirror]:
         client = self._world.client("s3")
+        output = self.job["OutputDataConfig"]["S3OutputPath"]
+        try:  # not after hours of training
+            client.head_bucket(Bucket=address(output)[0])
+        except ClientError as error:
+            raise JobFailedError(
+                f"ClientError: S3OutputPath {output} cannot be written to: {error}"
+            ) from None
         mirrors = []
         for disk in disks:
             disk.configure()

@@ -316,6 +316,14 @@ def test_a_job_without_data_fails_with_the_place_that_is_empty(client: Any, job:
     assert f"s3://{BUCKET}/nothing/here/" in reason
 
 
+def test_a_job_without_a_bucket_for_its_model_does_not_train(world: World, client: Any, job: str) -> None:
+    output = {"S3OutputPath": "s3://byollm-nobodys-bucket/output"}
+    client.create_training_job(**request(job, OutputDataConfig=output))
+    described = outcome(client, job)
+    assert "S3OutputPath s3://byollm-nobodys-bucket/output cannot be written to" in described["FailureReason"]
+    assert "Training" not in [one["Status"] for one in described["SecondaryStatusTransitions"]]
+
+
 def test_jobs_are_listed(client: Any) -> None:
     names = [f"listed-{number}" for number in range(3)]
     for name in names:
@@ -343,6 +351,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(world: World, client: 
     refused("Invalid MaxWaitTimeInSeconds", EnableManagedSpotTraining=True)
     refused("for managed spot training only", StoppingCondition=SPOT["StoppingCondition"])
     refused("below /opt/ml", CheckpointConfig={"S3Uri": f"s3://{BUCKET}/c", "LocalPath": "/data"})
+    refused("S3OutputPath: 'output' is not of the form", OutputDataConfig={"S3OutputPath": "output"})
     broken = [{"Name": "loss", "Regex": "("}]
     refused("Regex of metric loss", AlgorithmSpecification={**algorithm, "MetricDefinitions": broken})
     with pytest.raises(ClientError, match="Requested resource not found"):
