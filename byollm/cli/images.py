@@ -14,7 +14,7 @@ from byollm.doctor.patient import Patient
 from byollm.settings import ByollmError
 from byollm.settings.instances import INSTANCE_TYPES
 
-IMAGES = ("inference", "training", "gateway", "frontend")
+IMAGES = ("inference", "gateway", "frontend")
 
 
 class ImageError(ByollmError):
