@@ -24,4 +24,4 @@ def emulated(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         clients = Clients(world.region, world.address)
         place = {"LocationConstraint": world.region}
         clients.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
-        yield Emulated(clients, tmp_path_factory.mktemp("models"))
+        yield Emulated(clients, tmp_path_factory.mktemp("models"), world.address)

@@ -1,6 +1,7 @@
 """An emulated AWS that really runs endpoints, with models to serve."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from byollm.aws import Clients
+from byollm.aws import Clients, one
 from byollm.lifecycle import Artefact, Artefacts, Deployment, ModelFolder, Progress, Reconciler
 from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
@@ -20,6 +21,17 @@ IMAGE = f"byollm-dev/inference@sha256:{0:064x}"
 BUCKET = "byollm-lifecycle-models"
 FAST = {"startup_s": 3600}  # of the emulated clock
 READS = ("Describe", "List")
+
+STEPS = """
+import sys, time
+from byollm.aws import Clients, one
+from byollm.lifecycle import Artefact, Deployment, Reconciler, settle
+
+address, declared, artefact = sys.argv[1:]
+reconciler = Reconciler(Clients("ca-central-1", address), Deployment.model_validate_json(declared))
+artefacts = {"main": Artefact.model_validate_json(artefact)}
+settle(lambda: reconciler.step(artefacts), until=time.monotonic() + 60)
+"""
 
 
 class Unmoved(AutoScaling):
@@ -46,6 +58,7 @@ class Emulated:
 
     clients: Clients
     directory: Path
+    address: str
 
     def artefact(self, says: str) -> Artefact:
         """Upload a model that says so."""
@@ -68,6 +81,20 @@ class Emulated:
 
     def converge(self, declared: Deployment, artefacts: Artefacts) -> None:
         self.until_done(lambda: self.reconciler(declared).step(artefacts))
+
+    def killed(self, declared: Deployment, artefacts: Artefacts) -> None:
+        """Begin to bring an endpoint up in a process of its own, and kill that once SageMaker has begun."""
+        (artefact,) = artefacts.values()
+        given = [self.address, declared.model_dump_json(), artefact.model_dump_json()]
+        process = subprocess.Popen([sys.executable, "-c", STEPS, *given])
+        describe = self.clients.client("sagemaker").describe_endpoint
+        deadline = time.monotonic() + 60
+        while one(describe, EndpointName=declared.name) is None:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
 
     def take_down(self, declared: Deployment) -> None:
         self.until_done(self.reconciler(declared).remove)

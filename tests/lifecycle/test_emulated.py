@@ -40,7 +40,7 @@ def test_versions_take_over_by_a_canary_and_a_bad_one_is_sent_back(emulated: Emu
     emulated.take_down(declared)
 
 
-def test_a_component_serves_sleeps_and_goes(emulated: Emulated) -> None:
+def test_a_component_whose_maker_was_killed_serves_sleeps_and_goes(emulated: Emulated) -> None:
     spec = {
         "hosting": "component",
         "scaling": {"minimum": 0, "maximum": 2},
@@ -48,6 +48,7 @@ def test_a_component_serves_sleeps_and_goes(emulated: Emulated) -> None:
     }
     declared = emulated.declare("zero", spec)
     one, two = {"main": emulated.artefact("one")}, {"main": emulated.artefact("two")}
+    emulated.killed(declared, one)
     emulated.converge(declared, one)
     assert said(emulated, declared) == "one"
     assert emulated.changing_calls(lambda: emulated.converge(declared, one)) == []

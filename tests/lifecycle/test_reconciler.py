@@ -175,6 +175,15 @@ def test_one_that_died_with_its_component_is_buried_whole_and_made_anew(aws: Fak
     assert aws.state() == alive
 
 
+def test_one_whose_rollback_failed_too_is_brought_to_what_is_declared(aws: FakeAws) -> None:
+    declared = deployment(CANARY)
+    converge(aws, declared)
+    aws.endpoints["byollm-dev"]["EndpointStatus"] = "UpdateRollbackFailed"  # a mixture of both fleets serves
+    converge(aws, declared)
+    assert len(aws.given("UpdateEndpoint")) == 1
+    assert aws.endpoints["byollm-dev"]["EndpointStatus"] == "InService"
+
+
 @pytest.mark.parametrize("spec", [{}, COMPONENT], ids=["endpoint", "component"])
 def test_what_could_not_be_brought_up_is_told_of_and_made_anew(aws: FakeAws, spec: Any) -> None:
     declared = deployment(spec)
