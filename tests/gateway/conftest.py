@@ -15,7 +15,8 @@ import openai
 import pytest
 import uvicorn
 
-from tests.gateway.fake_runtime import KEY, REGION, SECRET, Seen, create
+from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from tests.gateway.fake_runtime import Seen, create
 
 DEADLINE_S = 60
 
@@ -61,9 +62,9 @@ def serving(runtime: FakeRuntime, directory: Path, **settings: str) -> Iterator[
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL": runtime.url,
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "BYOLLM__AWS__REGION": REGION,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "BYOLLM__AWS__REGION": "ca-central-1",
         **{f"BYOLLM__GATEWAY__{name.upper()}": value for name, value in settings.items()},
     }
     out, log = directory / "out", directory / "log"

@@ -5,21 +5,19 @@ What is answered hangs on the last message: `say: WORDS`, `slow: WORDS`, or the 
 
 import asyncio
 import json
-import struct
-from binascii import crc32
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-KEY, SECRET, REGION = "AKIDEXAMPLE", "a-secret-that-signs", "ca-central-1"
+from byollm.local.protocol import AwsError
+from byollm.local.sagemaker.eventstream import CONTENT_TYPE, payload_part, stream_exception
+from byollm.local.sagemaker.signature import check_signature
+
 ENDPOINT, COMPONENT = "byollm-dev", "byollm-dev-main"
 
 CONTAINER_ERROR = {
@@ -65,23 +63,6 @@ class Seen:
     """Scripts whose caller went away."""
 
 
-def frame(payload: bytes, **headers: str) -> bytes:
-    """https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html"""
-    head = b""
-    for name, value in headers.items():
-        name = ":" + name.replace("_", "-")
-        head += bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-    prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))
-    message = prelude + struct.pack(">I", crc32(prelude)) + head + payload
-    return message + struct.pack(">I", crc32(message))
-
-
-def part(payload: bytes) -> bytes:
-    return frame(
-        payload, message_type="event", event_type="PayloadPart", content_type="application/octet-stream"
-    )
-
-
 def chunk(text: str, finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
     whole = {
@@ -100,27 +81,15 @@ def completion(text: str) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion", "created": 1, "model": "model", "choices": [choice]}
 
 
-def is_signed(request: Request, body: bytes) -> bool:
-    """Whether the signature is what SageMaker would compute."""
-    scope = dict(
-        each.strip().split("=", 1)
-        for each in request.headers["authorization"].removeprefix("AWS4-HMAC-SHA256").split(",")
-    )
-    signed = {name: request.headers[name] for name in scope["SignedHeaders"].split(";")}
-    again = AWSRequest(request.method, str(request.url), data=body, headers=signed)
-    again.context["timestamp"] = request.headers["x-amz-date"]
-    signer = SigV4Auth(Credentials(KEY, SECRET), "sagemaker", REGION)
-    signature = signer.signature(signer.string_to_sign(again, signer.canonical_request(again)), again)
-    return signature == scope["Signature"] and "x-amz-date" in signed
-
-
 def create(seen: Seen) -> Starlette:
     async def call(request: Request) -> Response:
         body = await request.body()
         seen.headers.append(dict(request.headers))
         seen.bodies.append(body)
-        if not is_signed(request, body):
-            return refusal(403, "InvalidSignatureException", "The signature we calculated is another")
+        try:
+            check_signature(request, body)
+        except AwsError as error:
+            return refusal(error.status, error.code, error.message)
         if request.path_params["name"] != ENDPOINT:
             return FAULTS["missing"]
         asked = json.loads(body)
@@ -133,7 +102,7 @@ def create(seen: Seen) -> Starlette:
             return StreamingResponse(
                 frames(script, seen),
                 headers={"x-amzn-sagemaker-content-type": "text/event-stream"},
-                media_type="application/vnd.amazon.eventstream",
+                media_type=CONTENT_TYPE,
             )
         if script == "hang":
             await hang(request, seen)
@@ -156,25 +125,24 @@ async def frames(script: str, seen: Seen) -> AsyncIterator[bytes]:
         for word in words.split():
             whole = chunk(word + " ")
             # SageMaker cuts anywhere, and so does the network.
-            framed = part(whole[:20]) + part(whole[20:])
+            framed = payload_part(whole[:20]) + payload_part(whole[20:])
             yield framed[:7]
             yield framed[7:]
             if kind == "slow":
                 await asyncio.sleep(0.2)
         if kind == "break":
-            yield part(b'data: {"half')
-            told = json.dumps({"Message": "the container died", "ErrorCode": "StreamBroken"}).encode()
-            yield frame(told, message_type="exception", exception_type="ModelStreamError")
+            yield payload_part(b'data: {"half')
+            yield stream_exception("ModelStreamError", Message="the container died", ErrorCode="StreamBroken")
         elif kind == "cut":
             raise ConnectionError("the connection is cut")
         elif kind == "garble":
             yield b"\0" * 40
         elif kind == "half":
-            yield part(b'data: {"half')
+            yield payload_part(b'data: {"half')
         elif kind == "hang":
             await asyncio.sleep(600)
         else:
-            yield part(chunk("", "stop") + b"data: [DONE]\n\n")
+            yield payload_part(chunk("", "stop") + b"data: [DONE]\n\n")
         ended = True
     finally:
         if not ended and kind != "cut":
