@@ -117,7 +117,12 @@ class ModelPackages:
         return {"ModelPackageArn": package["ModelPackageArn"]}
 
     async def list_model_packages(self, given: Members) -> Members:
-        """ListModelPackages."""
+        """ListModelPackages; without a group and a type it lists packages without versions: none, here."""
+        if (
+            given.get("ModelPackageType", "Unversioned") == "Unversioned"
+            and "ModelPackageGroupName" not in given
+        ):
+            return {"ModelPackageSummaryList": []}
         filters = {}
         if "ModelPackageGroupName" in given:
             filters["ModelPackageGroupNameEquals"] = self._group(given)["ModelPackageGroupName"]

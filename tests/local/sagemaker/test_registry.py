@@ -81,6 +81,9 @@ def test_the_newest_approved_version_is_found(client: Any, group: str) -> None:
     )
     found = [one["ModelPackageArn"] for page in pages for one in page["ModelPackageSummaryList"]]
     assert found == versions
+    every = client.list_model_packages(ModelPackageType="Versioned", MaxResults=100)
+    assert set(versions) <= {one["ModelPackageArn"] for one in every["ModelPackageSummaryList"]}
+    assert client.list_model_packages()["ModelPackageSummaryList"] == []
 
 
 def test_a_version_is_changed_in_what_may_change(client: Any, group: str) -> None:
