@@ -8,7 +8,7 @@ ENV ?= dev
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-serve bench-peers image image-test synth snapshots scan model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers image image-test up down synth snapshots scan model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -18,7 +18,7 @@ setup: $(VENV)/run ## a virtual environment in .venv with what `make run` needs
 run: $(VENV)/run ## chat on localhost with the model that this repository trained
 	@$(BIN)/byollm run
 
-test: $(VENV)/dev ## all tests
+test: $(VENV)/dev node_modules ## all tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev ## ruff and mypy
@@ -43,7 +43,13 @@ image-test: $(VENV)/dev ## build that image and try it: hardened, drained, broke
 	./scripts/image
 	BYOLLM_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers
 
-synth: $(VENV)/dev node_modules ## the CloudFormation templates of ENV (dev) in cdk.out, with every check on
+up: $(VENV)/local node_modules ## the platform of ENV (dev) on an emulated AWS of this machine, running
+	@$(BIN)/byollm up --env $(ENV)
+
+down: $(VENV)/local ## end what `make up` started; its state stays
+	@$(BIN)/byollm down --env $(ENV)
+
+synth: $(VENV)/local node_modules ## the CloudFormation templates of ENV (dev) in cdk.out, with every check on
 	PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk synth --strict --quiet -c env=$(ENV)
 
 snapshots: $(VENV)/dev ## take the templates as they are now for right (tests/stacks)
@@ -70,7 +76,12 @@ $(VENV)/run: $(VENV)/python pyproject.toml requirements.txt setup.py $(wildcard 
 	@$(INSTALL) '.[run]'
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run
+$(VENV)/local: $(VENV)/run
+	@echo 'Installing what deploying needs'
+	@$(INSTALL) '.[local]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/local
 	@echo 'Installing what the tests need'
 	@$(INSTALL) '.[dev]'
 	@touch $@
@@ -81,6 +92,6 @@ $(VENV)/checkov/bin/checkov: $(VENV)/python
 	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 # The CDK's command line; Node and npm come from PyPI.
-node_modules: $(VENV)/dev package.json package-lock.json
+node_modules: $(VENV)/local package.json package-lock.json
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund
 	@touch $@
