@@ -60,7 +60,7 @@ class Listener:
         balancer = self._state.find("LoadBalancer", listener["LoadBalancerArn"])
         asked = _asked(scope, listener)
         rule = choose(self._state.every("Rule", ListenerArn=self._arn), asked)
-        action = rule["Actions"][0]
+        action = rule["Actions"][-1]
         self._counts.add("RequestCount", 1, balancer)
         match action["Type"]:
             case "redirect":

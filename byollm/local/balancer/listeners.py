@@ -1,23 +1,14 @@
 """The operations on listeners and their rules."""
 
-import asyncio
-import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from botocore.exceptions import ClientError
-
+from byollm.local.balancer.actions import checked
 from byollm.local.balancer.rules import check, priority
 from byollm.local.balancer.state import Document, State
 from byollm.local.protocol import AwsError, Members
 from byollm.local.world import World
 
-# the member that says more, which status it may have, and which protocols
-ACTIONS = {
-    "redirect": ("RedirectConfig", "HTTP_30[12]", ("HTTP", "HTTPS", "#{protocol}")),
-    "fixed-response": ("FixedResponseConfig", r"[245]\d\d", ("HTTP",)),
-}
 SSL_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
 MAX_RULES = 100
 
@@ -57,12 +48,12 @@ class ListenerOperations:
         taken = {sibling["LocalPort"] for sibling in siblings}
         own = balancer["LocalPort"]
         path = balancer["LoadBalancerArn"].partition(":loadbalancer/")[2]
-        actions = self._actions(given["DefaultActions"])
+        actions = checked(self._state, given["Protocol"], given["DefaultActions"])
         document = {
             "ListenerArn": self._world.arn("elasticloadbalancing", f"listener/{path}/{secrets.token_hex(8)}"),
             "LoadBalancerArn": balancer["LoadBalancerArn"],
             "Port": port,
-            **await self._security(given),
+            **self._security(given),
             "DefaultActions": actions,
             "Tags": given.get("Tags", []),
             "LocalPort": self._next_port() if own in taken else own,
@@ -72,7 +63,7 @@ class ListenerOperations:
         await self._serve(document)
         return {"Listeners": [document]}
 
-    async def _security(self, given: Members, before: Document | None = None) -> Document:
+    def _security(self, given: Members, before: Document | None = None) -> Document:
         """Return protocol and certificates, checked against each other."""
         asked = {**(before or {}), **given}
         protocol, certificates = asked["Protocol"], asked.get("Certificates", [])
@@ -84,23 +75,14 @@ class ListenerOperations:
             raise AwsError("UnsupportedProtocol", f"an application load balancer does not speak {protocol}")
         if not certificates:
             raise AwsError("ValidationError", "A certificate must be specified for HTTPS listeners")
-        await asyncio.to_thread(self._check_certificates, certificates)
+        for certificate in certificates:
+            if not certificate.get("CertificateArn", "").startswith("arn:aws:acm:"):
+                raise AwsError("CertificateNotFound", f"{certificate} is not a certificate of ACM")
         return {
             "Protocol": protocol,
             "Certificates": certificates,
             "SslPolicy": asked.get("SslPolicy", SSL_POLICY),
         }
-
-    def _check_certificates(self, certificates: list[Document]) -> None:
-        for certificate in certificates:
-            arn = certificate["CertificateArn"]
-            try:
-                self._world.client("acm").describe_certificate(CertificateArn=arn)
-            except ClientError as error:
-                raise AwsError(
-                    "CertificateNotFound",
-                    f"Certificate '{arn}' not found: {error.response['Error']['Message']}",
-                ) from None
 
     async def describe_listeners(self, given: Members) -> Members:
         """List listeners."""
@@ -112,12 +94,12 @@ class ListenerOperations:
     async def modify_listener(self, given: Members) -> Members:
         """Change a listener; its rules count from the next request on."""
         document = self._state.find("Listener", given["ListenerArn"])
-        changed = {**document, **await self._security(given, document)}
+        changed = {**document, **self._security(given, document)}
         changed["Port"] = given.get("Port", document["Port"])
         if changed["Protocol"] == "HTTP":
             changed = {name: changed[name] for name in changed if name not in {"Certificates", "SslPolicy"}}
         if "DefaultActions" in given:
-            changed["DefaultActions"] = self._actions(given["DefaultActions"])
+            changed["DefaultActions"] = checked(self._state, changed["Protocol"], given["DefaultActions"])
             default = self._state.every("Rule", ListenerArn=given["ListenerArn"], IsDefault=True)[0]
             self._state.put("Rule", {**default, "Actions": changed["DefaultActions"]})
         self._state.put("Listener", changed)
@@ -139,7 +121,10 @@ class ListenerOperations:
             raise AwsError("TooManyRules", f"a listener has at most {MAX_RULES} rules")
         if given.get("Transforms"):
             raise AwsError("ValidationError", "Transforms of rules are not emulated")
-        conditions, actions = _conditions(given["Conditions"]), self._actions(given["Actions"])
+        conditions, actions = (
+            _conditions(given["Conditions"]),
+            checked(self._state, listener["Protocol"], given["Actions"]),
+        )
         return {
             "Rules": [self._put_rule(listener, actions, conditions, given["Priority"], given.get("Tags", []))]
         }
@@ -190,7 +175,8 @@ class ListenerOperations:
         if "Conditions" in given:
             rule["Conditions"] = _conditions(given["Conditions"])
         if "Actions" in given:
-            rule["Actions"] = self._actions(given["Actions"])
+            listener = self._state.find("Listener", rule["ListenerArn"])
+            rule["Actions"] = checked(self._state, listener["Protocol"], given["Actions"])
         self._state.put("Rule", rule)
         return {"Rules": [rule]}
 
@@ -219,41 +205,6 @@ class ListenerOperations:
             raise AwsError(
                 "OperationNotPermitted", f"Default rule '{rule['RuleArn']}' cannot be modified here"
             )
-
-    def _actions(self, given: list[Document]) -> list[Document]:
-        """Return actions as AWS shows them, checked.
-
-        Raises:
-            AwsError: one of them is not emulated, or leads nowhere.
-        """
-        if len(given) != 1:
-            raise AwsError("InvalidLoadBalancerAction", "exactly one action is emulated; logins are not")
-        action = dict(given[0])
-        if action["Type"] == "forward":
-            config: dict[str, Any] = dict(action.get("ForwardConfig") or {})
-            groups = config.get("TargetGroups") or [
-                {"TargetGroupArn": action.get("TargetGroupArn", ""), "Weight": 1}
-            ]
-            for group in groups:
-                self._state.find("TargetGroup", group["TargetGroupArn"])
-            if config.get("TargetGroupStickinessConfig", {}).get("Enabled"):
-                raise AwsError("ValidationError", "stickiness between target groups is not emulated")
-            action["ForwardConfig"] = {
-                "TargetGroups": groups,
-                "TargetGroupStickinessConfig": {"Enabled": False},
-            }
-            if len(groups) == 1:
-                action["TargetGroupArn"] = groups[0]["TargetGroupArn"]
-        elif action["Type"] not in ACTIONS:
-            raise AwsError("InvalidLoadBalancerAction", f"actions of type {action['Type']} are not emulated")
-        else:
-            member, pattern, protocols = ACTIONS[action["Type"]]
-            config = action.get(member, {})
-            if not re.fullmatch(pattern, config.get("StatusCode", "")):
-                raise AwsError("InvalidLoadBalancerAction", f"a {action['Type']} action needs a {member}")
-            if config.get("Protocol", "HTTP") not in protocols:
-                raise AwsError("InvalidLoadBalancerAction", f"a redirect's Protocol is one of {protocols}")
-        return [action]
 
 
 def _conditions(given: list[Document]) -> list[Document]:

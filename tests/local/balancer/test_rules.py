@@ -66,24 +66,19 @@ def test_a_redirect_fills_in_what_was_asked(balancer: Balancer) -> None:
 
 
 def test_a_listener_with_a_certificate_speaks_https_and_the_other_leads_there(
-    balancer: Balancer, platform: Any
+    balancer: Balancer,
 ) -> None:
-    acm = platform.client("acm")
-    arn = acm.request_certificate(DomainName="example.com")["CertificateArn"]
-    with pytest.raises(ClientError, match="not found"):
-        balancer.client.create_listener(
-            LoadBalancerArn=balancer.arn,
-            Protocol="HTTPS",
-            Port=443,
-            Certificates=[{"CertificateArn": arn[:-1] + "!"}],
-            DefaultActions=fixed("safe"),
-        )
+    arn = "arn:aws:acm:ca-central-1:123456789012:certificate/0"
+    login = {"UserPoolArn": "arn", "UserPoolClientId": "id", "UserPoolDomain": "login"}
     balancer.client.create_listener(
         LoadBalancerArn=balancer.arn,
         Protocol="HTTPS",
         Port=443,
         Certificates=[{"CertificateArn": arn}],
-        DefaultActions=fixed("safe"),
+        DefaultActions=[
+            {"Type": "authenticate-cognito", "Order": 1, "AuthenticateCognitoConfig": login},
+            {**fixed("safe")[0], "Order": 2},
+        ],
     )
     config = {"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}
     rule(balancer, 60, [path("/secret")], [{"Type": "redirect", "RedirectConfig": config}])
