@@ -162,7 +162,8 @@ def _tell(console: "Console", running: "Running", env: str) -> None:
     console.print(
         # boto3 and the AWS CLI read one of the two regions, the CDK and other clients the other
         f"export AWS_ENDPOINT_URL={running.address} AWS_REGION={running.region} "
-        f"AWS_DEFAULT_REGION={running.region} AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}",
+        f"AWS_DEFAULT_REGION={running.region} "
+        f"AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}",
         soft_wrap=True,
     )
 
