@@ -11,6 +11,7 @@ from ministack.services import cloudwatch, ecr, lambda_svc
 
 from byollm.local.ministack.expressions import install_expressions
 from byollm.local.ministack.jobs import install_jobs
+from byollm.local.ministack.sessions import share_sessions
 from byollm.local.world import World
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -23,6 +24,7 @@ def correct(world: World) -> None:
     _leave_alarms_to_us(world)
     install_expressions()
     install_jobs(world)
+    share_sessions(world)
 
 
 def _name_errors_of_functions() -> None:
