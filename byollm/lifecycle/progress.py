@@ -1,5 +1,6 @@
 """How far a step has come, and the waiting between steps."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ class Progress:
     changes: tuple[str, ...] = ()
 
 
+ANOTHER = re.compile(
+    r'in-progress|already exist|Could not find (model|endpoint configuration|endpoint|inference component) "'
+)
+"""What SageMaker says of things that another makes, changes or takes away. Not, for one: that there is no
+image, or `Could not find model data at`: those stay as they are."""
+
 LONGEST_PAUSE_S = 15.0
 """Between two looks at what takes minutes."""
 
@@ -27,12 +34,15 @@ class Waiting(Exception):  # noqa: N818 - it is no error: the rest of a step has
 
 @contextmanager
 def patient(what: str) -> Iterator[None]:
-    """Wait where SageMaker refuses a change because `what` is being made or changed, perhaps by another."""
+    """Wait where SageMaker refuses to make or change `what` because another is at it.
+
+    The next step looks again, and makes what is missing.
+    """
     try:
         yield
     except ClientError as error:
         message = error.response["Error"]["Message"]
-        if "in-progress" in message or "already exist" in message:
+        if ANOTHER.search(message):
             raise Waiting(f"{what}: {message}") from None
         raise
 

@@ -14,7 +14,7 @@ from byollm.lifecycle.component import Component
 from byollm.lifecycle.deployment import Deployment
 from byollm.lifecycle.endpoint import DEAD, Endpoint
 from byollm.lifecycle.guards import Alarms, guards
-from byollm.lifecycle.progress import Progress, Waiting
+from byollm.lifecycle.progress import Progress, Waiting, patient
 from byollm.lifecycle.scaling import Scaling
 from byollm.lifecycle.wanted import Wanted
 
@@ -53,6 +53,7 @@ class Reconciler:
         return Progress(True, "", tuple(changes))
 
     def _converge(self, wanted: Wanted, changes: list[str]) -> None:
+        tags = self._deployment.tags
         endpoint = self._endpoint.settled()
         if endpoint and endpoint["EndpointStatus"] in DEAD:
             self._scaling.remove(changes)
@@ -62,11 +63,13 @@ class Reconciler:
             self._take_down(changes)  # SageMaker moves no endpoint from one way of hosting to the other
             endpoint = None
         for name in sorted(wanted.models.keys() - self._models()):
-            self._make(self._sagemaker.create_model, ModelName=name, **wanted.models[name])
+            with patient(f"model {name}"):
+                self._sagemaker.create_model(ModelName=name, **wanted.models[name], Tags=tags)
             changes.append(f"model {name} made")
         config = self._endpoint.config_name(wanted, endpoint)
         if config not in self._configs():
-            self._make(self._sagemaker.create_endpoint_config, EndpointConfigName=config, **wanted.config)
+            with patient(f"configuration {config}"):
+                self._sagemaker.create_endpoint_config(EndpointConfigName=config, **wanted.config, Tags=tags)
             changes.append(f"configuration {config} made")
         alarms = guards(self._deployment, wanted)
         watching = self._alarms.agree(alarms, changes)
@@ -149,14 +152,6 @@ class Reconciler:
     def _owned(self, operation: str, key: str, member: str) -> set[str]:
         near = listed(self._sagemaker, operation, key, NameContains=self._deployment.name)
         return {item[member] for item in near if self._deployment.owns(item[member])}
-
-    def _make(self, create: Any, **request: Any) -> None:
-        """Make what is named by its content: where it is there already, it is the same."""
-        try:
-            create(**request, Tags=self._deployment.tags)
-        except ClientError as error:
-            if "already exist" not in error.response["Error"]["Message"]:
-                raise
 
     def _delete_configs(self, names: set[str], changes: list[str]) -> None:
         for name in sorted(names):

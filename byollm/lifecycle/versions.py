@@ -92,8 +92,14 @@ class Versions:
 
     def _described(self, version: str) -> tuple[str, Artefact]:
         package = self._sagemaker.describe_model_package(ModelPackageName=version)
-        (container,) = package["InferenceSpecification"]["Containers"]
-        model = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        try:
+            (container,) = package["InferenceSpecification"]["Containers"]
+            model = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        except (KeyError, ValueError):
+            raise LifecycleError(
+                f"{version}: expected one container and its model's prefix in S3, as `byollm publish` "
+                "registers them"
+            ) from None
         return _variant(package), Artefact.of(container["Image"], model)
 
 

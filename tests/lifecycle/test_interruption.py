@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from byollm.lifecycle import Deployment, Reconciler
+from byollm.lifecycle.wanted import Wanted
 from tests.lifecycle.fake import FakeAws, Kill
 from tests.lifecycle.support import (
     AB,
@@ -78,17 +79,36 @@ def test_a_switch_of_hosting_begins_anew_wherever_it_is_killed(before: Any, afte
 
 
 @pytest.mark.parametrize("spec", [CANARY, ROLLING], ids=["variant", "component"])
-def test_two_at_once_wait_for_each_other(spec: Any) -> None:
+@pytest.mark.parametrize("other", [2, 3], ids=["the same", "another"])
+def test_two_at_once_wait_for_each_other(spec: Any, other: int) -> None:
     """One looks at what is there, the other goes ahead, and then the first goes on with what it saw."""
     declared = deployment(spec)
-    for aws, artefacts in (FakeAws(), serving(declared)), (standing(declared), serving(declared, 2)):
+    ours, theirs = serving(declared, 2), serving(declared, other)
+    for begin in FakeAws(), standing(declared):
         for calls in range(20):
-            account = deepcopy(aws)
-            account.in_between = (calls, partial(Reconciler(account, declared).step, artefacts))
-            progress = Reconciler(account, declared).step(artefacts)
-            if account.in_between:
+            aws = deepcopy(begin)
+            aws.in_between = (calls, partial(Reconciler(aws, declared).step, theirs))
+            progress = Reconciler(aws, declared).step(ours)
+            if aws.in_between:
                 break  # a step has no more calls than this
             assert not progress.done
-            account.settle()
-            converge(account, declared, artefacts)
-            assert len(account.given("UpdateEndpoint") + account.given("UpdateInferenceComponent")) <= 2
+            assert progress.waiting_for
+            aws.settle()
+            converge(aws, declared, ours)
+            assert aws.state()["models"].keys() == Wanted(declared, ours).models.keys()
+            moves = aws.given("UpdateEndpoint") + aws.given("UpdateInferenceComponent")
+            assert len(moves) <= (2 if ours == theirs else 4)
+
+
+def test_what_another_takes_away_is_made_again() -> None:
+    """One has made a model and its configuration, and the other tidies, for which they are nobody's."""
+    declared = deployment()
+    begin = standing(declared)
+    for calls in range(12):
+        aws = deepcopy(begin)
+        aws.in_between = (calls, partial(Reconciler(aws, declared).step, serving(declared)))
+        assert not Reconciler(aws, declared).step(serving(declared, 2)).done
+        aws.in_between = None
+        aws.settle()
+        converge(aws, declared, serving(declared, 2))
+        assert {model["PrimaryContainer"]["Image"] for model in aws.models.values()} == {artefact(2).image}

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from byollm.aws import AwsError
 from byollm.lifecycle import EndpointFailed, LifecycleError, Reconciler
 from tests.lifecycle.fake import FakeAws
+from tests.lifecycle.fake_scaling import Refused
 from tests.lifecycle.support import (
     AB,
     CANARY,
@@ -173,6 +175,20 @@ def test_one_that_died_with_its_component_is_buried_whole_and_made_anew(aws: Fak
     aws.settle()
     converge(aws, declared)
     assert aws.state() == alive
+
+
+@pytest.mark.parametrize(
+    "refusal", ["Requested image x not found.", "Could not find model data at s3://bucket/versions/."]
+)
+def test_what_cannot_be_made_is_told_of_and_not_waited_for(
+    aws: FakeAws, refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create_model(**given: Any) -> None:
+        raise Refused(refusal)
+
+    monkeypatch.setattr(aws, "CreateModel", create_model)
+    with pytest.raises(AwsError, match=f"CreateModel: {refusal}"):
+        converge(aws, deployment())
 
 
 def test_one_whose_rollback_failed_too_is_brought_to_what_is_declared(aws: FakeAws) -> None:
