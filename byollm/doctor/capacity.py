@@ -10,6 +10,7 @@ from byollm.doctor.patient import Patient
 from byollm.settings import EndpointSpec, Settings
 
 QUOTA_PAGE = "https://docs.aws.amazon.com/servicequotas/latest/userguide/request-quota-increase.html"
+UNRESERVED = 100
 VPCS, NAT_GATEWAYS, ADDRESSES = ("vpc", "L-F678F1CE"), ("vpc", "L-FE5A380F"), ("ec2", "L-0263D0A3")
 
 
@@ -105,6 +106,23 @@ def network_quotas(patient: Patient) -> Iterator[Finding]:
             )
         else:
             yield passed(f"{want.what}: {want.used} of {quota:g} in use, {want.more} more needed")
+
+
+def function_quota(patient: Patient) -> Iterator[Finding]:
+    """Each function may have runs of its own reserved; AWS keeps a hundred of an account's for all others."""
+    if f"byollm-{patient.env}-lifecycle" in patient.stacks():
+        yield passed("the functions are there")
+        return
+    free = patient.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    needed = len(list((patient.repository / "lambdas").glob("*/handler.py")))
+    if free - needed < UNRESERVED:
+        yield failed(
+            f"{free} concurrent runs are free; {needed} are to be reserved, and {UNRESERVED} have to stay",
+            "Ask for 1000: Service Quotas, AWS Lambda, Concurrent executions",
+            "https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html",
+        )
+    else:
+        yield passed(f"{free} concurrent runs are free; {needed} are to be reserved")
 
 
 @dataclass(frozen=True)

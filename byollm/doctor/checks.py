@@ -22,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "instance types": capacity.instance_types,
     "SageMaker quotas": capacity.sagemaker_quotas,
     "network quotas": capacity.network_quotas,
+    "function quota": capacity.function_quota,
     "service roles": account.linked_roles,
     "host": model.host,
     "model": model.model_fits,
@@ -30,7 +31,14 @@ CHECKS: dict[str, Check] = {
     "prices": prices,
 }
 
-REAL_AWS_ONLY = ("instance types", "SageMaker quotas", "network quotas", "service roles", "connection")
+REAL_AWS_ONLY = (
+    "instance types",
+    "SageMaker quotas",
+    "network quotas",
+    "function quota",
+    "service roles",
+    "connection",
+)
 """What an emulated AWS knows nothing of."""
 
 

@@ -1,12 +1,15 @@
 """Instance types and quotas, each with its faults planted."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from moto import mock_aws
 
 from byollm.doctor import Level
-from byollm.doctor.capacity import instance_types, network_quotas, sagemaker_quotas
+from byollm.doctor.capacity import function_quota, instance_types, network_quotas, sagemaker_quotas
 from tests.doctor.support import ScriptedAws, connect, found, only, patient
 
 ZONES = ("ca-central-1a", "ca-central-1b")
@@ -129,3 +132,24 @@ def test_a_network_that_is_there_needs_no_room() -> None:
         StackName="byollm-dev-network", TemplateBody=template
     )
     only(found(network_quotas, patient()), Level.PASS, "is there")
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(1000, Level.PASS), (107, Level.PASS), (106, Level.FAIL), (10, Level.FAIL)]
+)
+def test_functions_leave_a_hundred_runs_to_others(free: int, level: Level, tmp_path: Path) -> None:
+    for name in "abcdefg":
+        (tmp_path / "lambdas" / name).mkdir(parents=True)
+        (tmp_path / "lambdas" / name / "handler.py").touch()
+    limit = {"AccountLimit": {"UnreservedConcurrentExecutions": free}}
+    aws = ScriptedAws({"DescribeStacks": {"Stacks": []}, "GetAccountSettings": limit})
+    only(found(function_quota, replace(patient(aws), repository=tmp_path)), level, str(free))
+
+
+def test_functions_that_are_there_need_no_more_runs() -> None:
+    there = {
+        "StackName": "byollm-dev-lifecycle",
+        "StackStatus": "CREATE_COMPLETE",
+        "CreationTime": datetime.now(UTC),
+    }
+    only(found(function_quota, patient(ScriptedAws({"DescribeStacks": {"Stacks": [there]}}))), Level.PASS)
