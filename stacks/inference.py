@@ -7,6 +7,7 @@ from typing import Any
 from aws_cdk import App, CustomResource, Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
+from constructs import Construct
 
 from byollm.settings import EndpointSpec
 from stacks.accepted import accept_objects
@@ -147,6 +148,7 @@ class InferenceStack(PlatformStack):
         """
         env, watching, rollout = self.environment_name, functions.watching, spec.rollout
         failed = of_calls(env, spec, variant, "Invocation5XXErrors", "Average")
+        scope = Construct(self, f"Guards-{variant}")  # by which a-b and ab are told apart
         for what, metric, above, description in (
             (
                 "cpu",
@@ -176,8 +178,8 @@ class InferenceStack(PlatformStack):
         ):
             name = f"{guard_prefix(env)}{variant}-{what}"
             alarm(
-                self,
-                f"{variant}-{what}",
+                scope,
+                what.capitalize(),
                 name=name,
                 description=f"{self.endpoint_name}, {variant}: {description}",
                 metric=metric,

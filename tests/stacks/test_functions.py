@@ -112,7 +112,7 @@ def test_every_function_is_told_of_the_declared_endpoint(synthesis: Synthesis) -
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Synthesis:
     """As many variants as there may be, of which nothing is as it is by default."""
-    names = [f"variant-{number}-with-a-rather-long-name-{'x' * 30}" for number in range(10)]
+    names = [f"variant-{number}-with-a-rather-long-name-{'x' * 30}" for number in range(8)] + ["a-b", "ab"]
     variants = tuple(VariantSpec(name=name, weight=0.123456) for name in names)
     spec = EndpointSpec(variants=variants, startup_s=3000, weights_gib=7.5, image_cuda="12.4")
     settings = load_settings("dev").model_copy(update={"endpoint": spec})
