@@ -24,7 +24,7 @@ from byollm.local.sagemaker.generation import log_group
 from byollm.local.sagemaker.host import Host
 from byollm.local.sagemaker.instance import Instance
 from byollm.local.sagemaker.invocation import Invocation, InvocationError
-from byollm.local.sagemaker.signature import check_signature
+from byollm.local.sagemaker.signature import Keys, check_signature
 from byollm.local.sagemaker.telemetry import Telemetry, variant_dimensions
 from byollm.local.world import World
 
@@ -49,6 +49,7 @@ class Runtime:
 
     def __init__(self, world: World, endpoints: Endpoints, telemetry: Telemetry) -> None:
         self._world, self._endpoints, self._telemetry = world, endpoints, telemetry
+        self._keys = Keys(world)
         self._in_flight = 0
         self._shadows: set[asyncio.Task[None]] = set()
         self.routes = [
@@ -87,7 +88,7 @@ class Runtime:
 
     def _begin(self, request: Request, body: bytes) -> tuple[Invocation, str]:
         """Check a request and choose who answers it; return the call, and the variant's name."""
-        check_signature(request, body)
+        check_signature(request, body, self._keys)
         name = request.path_params["name"]
         for member in NOT_EMULATED:
             if PREFIX + member in request.headers:

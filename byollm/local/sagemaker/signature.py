@@ -2,6 +2,7 @@
 
 import hmac
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 from botocore.auth import SigV4Auth
@@ -10,7 +11,7 @@ from botocore.credentials import Credentials
 from starlette.requests import Request
 
 from byollm.local.protocol import AwsError
-from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
 
 SKEW = timedelta(minutes=5)
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -20,7 +21,37 @@ _AUTHORIZATION = re.compile(
 )
 
 
-def check_signature(request: Request, body: bytes) -> None:
+class Keys:
+    """The secret keys of one world: the client's, that of functions, and those that STS has given out.
+
+    Args:
+        world: which keeps them.
+    """
+
+    def __init__(self, world: World) -> None:
+        # ministack has functions sign with the account's number
+        self._lasting = {ACCESS_KEY: SECRET_KEY, world.account: SECRET_KEY}
+        self._sessions = world.store("sessions")
+
+    def secret(self, access_key: str) -> str:
+        """Return the secret of an access key.
+
+        Raises:
+            AwsError: nobody has it, or not any more.
+        """
+        if access_key in self._lasting:
+            return self._lasting[access_key]
+        session = self._sessions.get("Session", access_key)
+        if session is None:
+            message = "The security token included in the request is invalid."
+            raise AwsError("UnrecognizedClientException", message, 403)
+        if session["until"] is not None and session["until"] < time.time():
+            message = "The security token included in the request is expired"
+            raise AwsError("ExpiredTokenException", message, 403)
+        return str(session["secret"])
+
+
+def check_signature(request: Request, body: bytes, keys: Keys) -> None:
     """Refuse what was not signed, not now, or not with the secret key.
 
     Raises:
@@ -29,9 +60,7 @@ def check_signature(request: Request, body: bytes) -> None:
     given = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if given is None:
         raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
-    if given["key"] != ACCESS_KEY:
-        message = "The security token included in the request is invalid."
-        raise AwsError("UnrecognizedClientException", message, 403)
+    credentials = Credentials(given["key"], keys.secret(given["key"]))
     names = given["headers"].split(";")
     date = request.headers.get("x-amz-date", "")
     _check_time(date)
@@ -43,7 +72,7 @@ def check_signature(request: Request, body: bytes) -> None:
         data=body,
     )
     signed.context["timestamp"] = date
-    auth = SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), given["service"], given["region"])
+    auth = SigV4Auth(credentials, given["service"], given["region"])
     text = auth.string_to_sign(signed, auth.canonical_request(signed))
     complete = {"host", "x-amz-date"} <= set(names)
     body_hash = request.headers.get("x-amz-content-sha256", auth.payload(signed))
