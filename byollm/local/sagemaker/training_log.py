@@ -28,16 +28,22 @@ class Tail:
         self._file: IO[str] | None = None
         self._rest = ""
 
-    def lines(self) -> list[str]:
-        """Return the lines that were completed since the last call."""
+    def lines(self, last: bool = False) -> list[str]:
+        """Return the lines that were completed since the last call.
+
+        Args:
+            last: nothing more will come, so that a line that was begun is complete.
+        """
         text = self._rest + self._read()
         if self._file is not None and self._replaced():
-            self._file.close()
-            self._file = None
+            text += self._file.read()  # what came before it was replaced
+            self._close()
             text += self._read()
         *lines, self._rest = text.split("\n")
-        if len(self._rest) > LINE:
+        if len(self._rest) > LINE or (last and self._rest):
             lines, self._rest = [*lines, self._rest], ""
+        if last:
+            self._close()
         return [line[:LINE] for line in lines]
 
     def _read(self) -> str:
@@ -47,6 +53,11 @@ class Tail:
             except FileNotFoundError:
                 return ""
         return self._file.read()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _replaced(self) -> bool:
         assert self._file is not None
@@ -75,10 +86,14 @@ class TrainingLog:
         self.final: dict[str, Members] = {}
         """The last value of each metric, as DescribeTrainingJob shows it."""
 
-    def follow(self) -> None:
-        """Hand on what was written since the last call."""
+    def follow(self, last: bool = False) -> None:
+        """Hand on what was written since the last call.
+
+        Args:
+            last: the containers have ended.
+        """
         for stream, tail in self._tails.items():
-            lines = tail.lines()
+            lines = tail.lines(last)
             for line in lines:
                 self._measure(line)
             for begin in range(0, len(lines), LINES):

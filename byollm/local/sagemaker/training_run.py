@@ -169,7 +169,7 @@ class TrainingRun:
             for container in containers:
                 container.kill()
             await asyncio.gather(*(container.wait() for container in containers))
-        await asyncio.to_thread(told.follow)
+        await asyncio.to_thread(told.follow, last=True)
         self.job["FinalMetricDataList"] = list(told.final.values())
         if ending == "Interrupted":
             return ending
