@@ -1,6 +1,8 @@
 """What STS gives out opens the runtime of endpoints, as a task's role does, and nothing else does."""
 
+import io
 import json
+import zipfile
 from typing import Any
 
 import boto3
@@ -36,3 +38,31 @@ def test_the_credentials_of_a_role_are_verified(platform: Platform) -> None:
     assert refusal(platform, given, "another secret") == "InvalidSignatureException"
     unknown = given | {"AccessKeyId": "ASIA0000000000000000"}
     assert refusal(platform, unknown, given["SecretAccessKey"]) == "UnrecognizedClientException"
+
+
+FUNCTION = """
+import boto3
+def handle(event, context):
+    runtime = boto3.client("sagemaker-runtime")
+    try:
+        runtime.invoke_endpoint(EndpointName="nobody", Body=b"{}")
+    except runtime.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+"""
+
+
+def test_what_a_function_signs_is_verified(platform: Platform) -> None:
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("index.py", FUNCTION)
+    functions = platform.client("lambda")
+    functions.create_function(
+        FunctionName="signer",
+        Runtime="python3.12",
+        Handler="index.handle",
+        Role="arn:aws:iam::123456789012:role/any",
+        Code={"ZipFile": code.getvalue()},
+        Timeout=60,
+    )
+    answer = functions.invoke(FunctionName="signer")
+    assert json.loads(answer["Payload"].read()) == "ValidationError"
