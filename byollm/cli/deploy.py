@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +52,7 @@ def deploy(
 def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: bool) -> None:
     from byollm.cli.cdk import run_cdk
     from byollm.cli.doctor import require_health
+    from byollm.cli.images import IMAGES, build_and_push
     from byollm.cli.publish import publish_model
 
     env, aws = patient.env, patient.settings.aws
@@ -63,45 +64,36 @@ def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: b
 
     def stacks(digests: dict[str, str]) -> None:
         variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
-        run_cdk(
-            "deploy",
-            "--all",
-            "--require-approval",
-            "never",
-            "--concurrency",
-            "4",
-            env=env,
-            aws=aws,
-            variables=variables,
-        )
+        options = ("--all", "--require-approval", "never", "--concurrency", "4")
+        run_cdk("deploy", *options, env=env, aws=aws, variables=variables)
 
-    digests = {name: digest for name, digest in patient.settings.images.model_dump().items() if digest}
+    named = {image: digest for image, digest in patient.settings.images.model_dump().items() if digest}
+    # Services that stand are in the app from the start: without them, what they import would be taken away.
+    digests = _pushed(patient) | named
     with _step(console, "stacks"):
         stacks(digests)
-    if "gateway" not in digests or "frontend" not in digests:
+    unnamed = [image for image in IMAGES if image not in named]
+    if unnamed and not skip_images and not patient.emulated:
         with _step(console, "images"):
-            built = _images(patient, console, digests, skip=skip_images)
-        if built:
+            built = build_and_push(patient, console, unnamed)
+        if built.items() - digests.items():
             digests |= built
             with _step(console, "services"):
                 stacks(digests)
+    if missing := [image for image in IMAGES if image not in digests]:
+        console.print(f"[yellow]no image of {', '.join(missing)}[/]: what needs it is not deployed")
     with _step(console, "model"):
         publish_model(patient, console, digests.get("inference"))
 
 
-def _images(patient: "Patient", console: "Console", given: dict[str, str], *, skip: bool) -> dict[str, str]:
-    """Return the digests of the images that the settings do not name: built now, or those pushed last."""
-    from byollm.cli.images import IMAGES, ImageError, build_and_push, newest
+def _pushed(patient: "Patient") -> dict[str, str]:
+    """Return the digests of the images that the registry has, the newest of each."""
+    from byollm.cli.images import IMAGES, ImageError, newest
 
-    missing = [image for image in IMAGES if image not in given]
-    if not skip and not patient.emulated:
-        return build_and_push(patient, console, missing)
     found = {}
-    for image in missing:
-        try:
+    for image in IMAGES:
+        with suppress(ImageError):  # none yet
             found[image] = newest(patient, image)
-        except ImageError as error:
-            console.print(f"without the image {image}: {error}", markup=False)
     return found
 
 

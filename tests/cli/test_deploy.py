@@ -57,6 +57,14 @@ def test_digests_from_a_pipeline_are_deployed_at_once(steps: Steps, monkeypatch:
     assert [name for name, _ in steps] == ["doctor", "stacks", "model"]
 
 
+def test_services_that_stand_are_deployed_with_their_images_until_there_are_new_ones(steps: Steps) -> None:
+    pushed = {image: registry("one", image=image) for image in ("inference", "gateway", "frontend")}
+    assert deploy("--yes").exit_code == 0
+    assert [name for name, _ in steps] == ["doctor", "stacks", "images", "stacks", "model"]
+    assert steps[1][1]["BYOLLM__IMAGES__GATEWAY"] == pushed["gateway"]
+    assert steps[3][1]["BYOLLM__IMAGES__GATEWAY"] == DIGEST
+
+
 @pytest.mark.parametrize("emulated", [False, True])
 def test_without_building_the_images_of_the_registry_are_taken(
     steps: Steps, monkeypatch: pytest.MonkeyPatch, emulated: bool
@@ -66,9 +74,9 @@ def test_without_building_the_images_of_the_registry_are_taken(
         monkeypatch.setattr("byollm.doctor.patient.Patient.emulated", True)
     ran = deploy("--yes", *([] if emulated else ["--skip-images"]))
     assert ran.exit_code == 0, (ran.output, ran.exception)
-    assert [name for name, _ in steps] == ["doctor", "stacks", "stacks", "model"]
-    assert steps[2][1] == {"BYOLLM__IMAGES__INFERENCE": digest}
-    assert "without the image gateway" in ran.output
+    assert [name for name, _ in steps] == ["doctor", "stacks", "model"]
+    assert steps[1][1] == {"BYOLLM__IMAGES__INFERENCE": digest}
+    assert "no image of gateway, frontend" in ran.output
 
 
 @pytest.mark.parametrize("typed", ["n\n", ""])
