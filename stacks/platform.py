@@ -44,7 +44,7 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
         access_logs=stored.access_logs,
     )
     registry = RegistryStack(app, env=env, aws=aws, storage=storage, data_key=keys.data)
-    TrainingStack(
+    training = TrainingStack(
         app,
         env=env,
         aws=aws,
@@ -79,6 +79,8 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
         ),
         functions=functions,
     )
+    # As soon as it stands, the reconciler asks which versions there are.
+    inference.add_stack_dependency(training)
     lifecycle = LifecycleStack(
         app,
         env=env,

@@ -93,6 +93,12 @@ def test_cloudformation_calls_the_reconciler_when_the_declaration_changes(synthe
     assert Deployment.model_validate_json(declared(synthesis)).spec == load_settings(synthesis.env).endpoint
 
 
+def test_the_group_of_versions_is_there_before_the_endpoint_is_asked_for(synthesis: Synthesis) -> None:
+    manifest = json.loads((synthesis.directory / "manifest.json").read_text())["artifacts"]
+    prefix = f"byollm-{synthesis.env}"
+    assert f"{prefix}-training" in manifest[f"{prefix}-inference"]["dependencies"]
+
+
 def test_the_endpoint_goes_before_anything_it_needs(synthesis: Synthesis) -> None:
     """CloudFormation deletes what depends on something before it."""
     resources = synthesis.templates["inference"]["Resources"]
