@@ -51,10 +51,7 @@ class Connect:
             ports: says where the tasks are that are ready.
             http: whether the port's `appProtocol` says so; other protocols have no limit for a request.
         """
-        discovery = service.get("discoveryName", port_name)
-        for alias in service.get("clientAliases", []):
-            host = alias.get("dnsName", f"{discovery}.{namespace}")
-            key = f"{namespace}/{host}:{alias['port']}"
+        for key in _names(namespace, service, port_name):
             found = _Alias(ports, service.get("timeout", {}), http=http)
             if key in self._served:
                 self._served[key][0].become(found)
@@ -68,6 +65,13 @@ class Connect:
                 serving = Serving(found, port)
             self._served[key] = found, serving
             self._state.store.put("alias", key, {"port": port})
+
+    async def withdraw(self, namespace: str, service: Document, port_name: str) -> None:
+        """Serve the names of one port of a service no more."""
+        for key in _names(namespace, service, port_name):
+            if key in self._served:
+                await self._served.pop(key)[1].stop()
+                self._state.store.delete("alias", key)
 
     def rewritten(self, environment: dict[str, str], namespace: str) -> dict[str, str]:
         """Return variables in which names of the namespace are addresses of this machine."""
@@ -87,6 +91,14 @@ class Connect:
     async def stop(self) -> None:
         """Serve nothing more."""
         await asyncio.gather(*(serving.stop() for _, serving in self._served.values()))
+
+
+def _names(namespace: str, service: Document, port_name: str) -> list[str]:
+    usual = f"{service.get('discoveryName', port_name)}.{namespace}"
+    return [
+        f"{namespace}/{alias.get('dnsName', usual)}:{alias['port']}"
+        for alias in service.get("clientAliases", [])
+    ]
 
 
 class _Alias:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from functools import partial
 
 from botocore.exceptions import ClientError
 
@@ -163,7 +164,7 @@ class ServiceOperations:
                 namespace,
                 one,
                 name,
-                lambda name=name: scheduler.ready_ports(name),  # type: ignore[misc]
+                partial(scheduler.ready_ports, name),
                 http=protocols[name] in {"http", "http2", "grpc"},
             )
 
@@ -202,6 +203,9 @@ class ServiceOperations:
             )
         service.update(status="DRAINING", desiredCount=0)
         self._state.put_service(service)
+        deployment = service["deployments"][0]
+        for one in deployment.get("serviceConnectConfiguration", {}).get("services", []):
+            await self._connect.withdraw(namespace_of(cluster, deployment), one, one["portName"])
         scheduler = self.schedulers[service["serviceArn"]]
         scheduler.wake()
         return {"service": shown(scheduler.shown())}

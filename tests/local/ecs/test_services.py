@@ -148,6 +148,8 @@ def test_services_find_each_other_by_name(cluster: Cluster, balancer: Balancer) 
     assert httpx.get(told["API"]).text == "behind"
     for name in ("page", "backend"):
         cluster.client.delete_service(cluster=cluster.name, service=name, force=True)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(told["API"])
 
 
 def test_what_cannot_be_is_refused(cluster: Cluster, balancer: Balancer) -> None:
