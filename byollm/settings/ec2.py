@@ -20,7 +20,7 @@ class Ec2Settings(Section):
     )
     """Public parameter that names the machine image: one with Docker, NVIDIA's driver and its container
     toolkit, which CloudFormation reads when it deploys."""
-    disk_gib: Annotated[int, Field(ge=50, le=16_384)] = 100
+    disk_gib: Annotated[int, Field(ge=80, le=16_384)] = 100
     """Disk for the machine image, the container and the model."""
     gpu: bool = True
     """Whether the container gets the instance's GPUs."""

@@ -15,7 +15,7 @@ import openai
 import pytest
 import uvicorn
 
-from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
 from tests.gateway.fake_runtime import Seen, create
 
 DEADLINE_S = 60
@@ -45,9 +45,11 @@ class Gateway:
 
 
 @pytest.fixture(scope="session")
-def runtime() -> Iterator[FakeRuntime]:
-    seen = Seen()
-    server = uvicorn.Server(uvicorn.Config(create(seen), port=0, log_level="critical", timeout_keep_alive=60))
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeRuntime]:
+    seen, world = Seen(), World(tmp_path_factory.mktemp("world"), port=0, region="ca-central-1")
+    server = uvicorn.Server(
+        uvicorn.Config(create(seen, world), port=0, log_level="critical", timeout_keep_alive=60)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_for(lambda: server.started)

@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from byollm.local.protocol import AwsError
 from byollm.local.sagemaker.eventstream import CONTENT_TYPE, payload_part, stream_exception
-from byollm.local.sagemaker.signature import check_signature
+from byollm.local.sagemaker.signature import Keys, check_signature
+from byollm.local.world import World
 
 ENDPOINT, COMPONENT = "byollm-dev", "byollm-dev-main"
 
@@ -81,13 +82,15 @@ def completion(text: str) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion", "created": 1, "model": "model", "choices": [choice]}
 
 
-def create(seen: Seen) -> Starlette:
+def create(seen: Seen, world: World) -> Starlette:
+    keys = Keys(world)
+
     async def call(request: Request) -> Response:
         body = await request.body()
         seen.headers.append(dict(request.headers))
         seen.bodies.append(body)
         try:
-            check_signature(request, body)
+            check_signature(request, body, keys)
         except AwsError as error:
             return refusal(error.status, error.code, error.message)
         if request.path_params["name"] != ENDPOINT:
