@@ -1,6 +1,7 @@
 """Endpoints come up, share their load, are scaled, and go away with all their processes."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -214,9 +215,11 @@ def test_lists_have_pages_filters_and_an_order(hosting: Hosting) -> None:
     assert names == [[f"{word}-a", f"{word}-b"], [f"{word}-c"]]
     newest = hosting.sagemaker.list_models(NameContains=word, MaxResults=1)["Models"]
     assert newest[0]["ModelName"] == f"{word}-b"
-    made = newest[0]["CreationTime"]
+    made = newest[0]["CreationTime"] + timedelta(seconds=1)  # boto3 sends whole seconds
     later = hosting.sagemaker.list_models(NameContains=word, CreationTimeAfter=made)["Models"]
     assert later == []
+    earlier = hosting.sagemaker.list_models(NameContains=word, CreationTimeBefore=made)["Models"]
+    assert len(earlier) == 3
     error = error_of(lambda: hosting.sagemaker.list_models(NextToken="x"))
     assert error["Code"] == "ValidationException"
 
