@@ -22,7 +22,8 @@ def main() -> None:
     path, directory, port, region, account, factor, began = sys.argv[1:]
     end_with_parent(int(os.environ["BYOLLM_PARENT"]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("persistence").setLevel(logging.WARNING)  # it tells of every file
+    for chatty in ("persistence", "httpx", "botocore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     world = World(Path(directory), int(port), region, account, Clock(float(factor), float(began)))
     prepare(os.environ, world)
     # It reads its environment when it is imported.

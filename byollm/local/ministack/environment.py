@@ -22,7 +22,8 @@ def prepare(environment: MutableMapping[str, str], world: World) -> None:
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "LAMBDA_EXECUTOR": "local",
             "PERSIST_STATE": "1",
-            "STATE_DIR": str(state / "state"),
+            # For what it writes by itself, such as the code of functions; see `snapshots` for all else.
+            "STATE_DIR": str(state / "kept"),
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(state / "objects"),
             "SFN_WAIT_SCALE": str(1 / world.clock.factor),
