@@ -60,12 +60,13 @@ def _print_group(running: "Running", group: str, follow: bool) -> None:
     from byollm.cli.here import client
 
     watch = client(running, "logs")
-    since, seen = 0, set[str]()
+    since, seen = 0, set[tuple[str, int, str]]()
     while True:
         pages = watch.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since)
         for event in (event for page in pages for event in page["events"]):
-            if event["eventId"] not in seen:
-                seen.add(event["eventId"])
+            known = (event["logStreamName"], event["timestamp"], event["message"])
+            if known not in seen:
+                seen.add(known)
                 since = max(since, event["timestamp"])
                 typer.echo(event["message"].rstrip())
         if not follow:

@@ -1,0 +1,60 @@
+"""`byollm up`: the whole app on the emulated AWS, through the real CDK, and taken down again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+
+from byollm.local.launch import Running
+from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from tests.local.running import free_port
+
+QUESTION = {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 24}
+
+
+def byollm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "byollm", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+@pytest.mark.timeout(1200)  # 90 s where nothing else runs
+def test_the_platform_stands_answers_and_goes(tmp_path: Path) -> None:
+    place = ("--directory", str(tmp_path / "aws"))
+    try:
+        up = byollm("up", *place, "--port", str(free_port()), timeout=1000)
+        assert up.returncode == 0, up.stdout + up.stderr
+        running = Running.find(tmp_path / "aws")
+        assert running is not None
+        page = next(line.split()[1] for line in up.stdout.splitlines() if line.startswith("page "))
+
+        assert "<html" in httpx.get(page, timeout=60).text
+        [model] = httpx.get(f"{page}/v1/models", timeout=300).json()["data"]
+        asked_by_name = {"model": model["id"], **QUESTION}
+        answer = httpx.post(f"{page}/v1/chat/completions", json=asked_by_name, timeout=300)
+        assert answer.json()["choices"][0]["message"]["content"]
+        session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=running.region)
+        runtime = session.client("sagemaker-runtime", endpoint_url=running.address)
+        place_of = {"EndpointName": "byollm-dev", "InferenceComponentName": "byollm-dev-main"}
+        asked = runtime.invoke_endpoint(**place_of, ContentType="application/json", Body=json.dumps(QUESTION))
+        assert json.loads(asked["Body"].read())["choices"]
+
+        status = byollm("status", *place).stdout
+        assert "InService" in status
+        assert status.count("_COMPLETE") >= 8
+        for name in ("endpoint", "gateway", "frontend", "reconcile", "cloud"):
+            assert byollm("logs", name, *place).stdout.strip(), name
+    finally:
+        down = byollm("down", *place)
+    assert "is down" in down.stdout
+    assert byollm("status", *place).returncode == 1
