@@ -1,4 +1,4 @@
-"""`byollm up`: the whole app on the emulated AWS, through the real CDK, and taken down again."""
+"""`byollm up` and `destroy`: the whole app on the emulated AWS, through the real CDK, till nothing is left."""
 
 import json
 import os
@@ -17,18 +17,20 @@ from tests.local.running import free_port
 QUESTION = {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 24}
 
 
-def byollm(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def byollm(
+    *arguments: str, timeout: float = 120, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "byollm", *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", **(variables or {})},
     )
 
 
-@pytest.mark.timeout(1200)  # 90 s where nothing else runs
+@pytest.mark.timeout(1200)  # 150 s where nothing else runs
 def test_the_platform_stands_answers_and_goes(tmp_path: Path) -> None:
     place = ("--directory", str(tmp_path / "aws"))
     try:
@@ -54,6 +56,25 @@ def test_the_platform_stands_answers_and_goes(tmp_path: Path) -> None:
         assert status.count("_COMPLETE") >= 8
         for name in ("endpoint", "gateway", "frontend", "reconcile", "cloud"):
             assert byollm("logs", name, *place).stdout.strip(), name
+
+        there = {
+            "AWS_ENDPOINT_URL": running.address,
+            "AWS_DEFAULT_REGION": running.region,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+        listed = subprocess.run(
+            [Path(sys.executable).with_name("aws"), "sagemaker", "list-endpoints", "--output", "text"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | there,
+        )
+        assert "byollm-dev" in listed.stdout
+        gone = byollm("destroy", "--env", "dev", "--yes", timeout=600, variables=there)
+        assert gone.returncode == 0, gone.stdout + gone.stderr
+        assert "Nothing is left of dev that should not be" in gone.stdout
+        assert session.client("sagemaker", endpoint_url=running.address).list_models()["Models"] == []
     finally:
         down = byollm("down", *place)
     assert "is down" in down.stdout
