@@ -21,7 +21,7 @@ class InstanceType:
 
     @property
     def local_disks(self) -> bool:
-        """Whether its disks are built in; the host encrypts those itself, and SageMaker refuses a key for them.
+        """Whether its disks are built in: the host encrypts those itself, and SageMaker refuses a key.
 
         All GPU families named here have them, no other has.
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html

@@ -1,4 +1,4 @@
-"""`byollm up` and `destroy`: the whole app on the emulated AWS, through the real CDK, till nothing is left."""
+"""`byollm up` and `destroy`: the whole app on the emulated AWS, through the real CDK."""
 
 import json
 import os
