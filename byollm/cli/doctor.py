@@ -82,19 +82,22 @@ def show(console: "Console", found: Found) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from byollm.doctor import Level
+    from byollm.doctor import Finding, Level
 
     styles = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
     table = Table("", "check", "what was seen, and what to do", box=None, padding=(0, 1))
     table.columns[2].overflow = "fold"  # addresses stay whole
+    checks: dict[Finding, list[str]] = {}  # one row for what keeps many checks from looking
     for name, findings in found.items():
         for each in findings:
-            text = Text(each.seen)
-            if each.remedy:
-                text.append(f"\n→ {each.remedy}", style="bold")
-            if each.page:
-                text.append(f"\n  {each.page}", style="dim")
-            table.add_row(Text(each.level, styles[each.level]), name, text)
+            checks.setdefault(each, []).append(name)
+    for each, names in checks.items():
+        text = Text(each.seen)
+        if each.remedy:
+            text.append(f"\n→ {each.remedy}", style="bold")
+        if each.page:
+            text.append(f"\n  {each.page}", style="dim")
+        table.add_row(Text(each.level, styles[each.level]), "\n".join(names), text)
     console.print(table)
     counts = Counter(each.level for findings in found.values() for each in findings)
     console.print("  ".join(f"{counts[level]} {level}" for level in styles if counts[level]))

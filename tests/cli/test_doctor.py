@@ -45,6 +45,10 @@ def test_without_a_network_each_check_fails_in_words() -> None:
     assert found["node"]["level"] == found["model"]["level"] == "pass"
 
 
+def test_what_keeps_many_checks_from_looking_is_said_once() -> None:
+    assert doctor(**NOWHERE).stdout.count("cannot be reached") == 1
+
+
 def test_an_empty_account_lacks_the_bootstrap_and_says_so(account: str) -> None:
     ran = doctor(BYOLLM__AWS__ENDPOINT_URL=account)
     assert ran.returncode == 1, ran.stderr
