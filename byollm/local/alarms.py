@@ -77,7 +77,7 @@ class Alarms:
         new = min(round((until - since) / period), _MOST)
         if new < 1:
             return
-        values, width = measured(watch, alarm, until, new - 1), alarm["EvaluationPeriods"]
+        values, width = measured(watch, alarm, until, new - 1), _range(alarm)
         for start in range(new):
             seen = values[start : start + width]
             state = judge(alarm, seen)
@@ -91,15 +91,20 @@ class Alarms:
 
 
 def judge(alarm: Members, values: Sequence[float | None]) -> str:
-    """Say in which state an alarm is, by what was measured in the periods it looks at.
+    """Say in which state an alarm is, by what was measured in the periods it looks at and in those before.
 
+    Where enough was measured, the newest measurements count, however old; else all do, and a missing one is
+    treated as the alarm wants it.
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
 
     Args:
         alarm: as CloudWatch describes it.
         values: one a period, the newest last; None where nothing was measured.
     """
-    needed = alarm.get("DatapointsToAlarm") or alarm["EvaluationPeriods"]
+    periods = alarm["EvaluationPeriods"]
+    there = [value for value in values if value is not None]
+    values = [*[None] * (periods - len(there)), *there[-periods:]]
+    needed = alarm.get("DatapointsToAlarm") or periods
     missing = alarm.get("TreatMissingData", "missing")
     compare = _COMPARISONS[alarm["ComparisonOperator"]]
     breaching = sum(
@@ -112,16 +117,16 @@ def judge(alarm: Members, values: Sequence[float | None]) -> str:
     return str(alarm["StateValue"]) if missing == "ignore" else "INSUFFICIENT_DATA"
 
 
-def measured(watch: Any, alarm: Members, now: float, beyond: int = 0) -> list[float | None]:
-    """Return what was measured in each of the last whole periods, oldest first.
+def measured(watch: Any, alarm: Members, now: float, earlier: int = 0) -> list[float | None]:
+    """Return what was measured in each of the last whole periods that an alarm is judged by, oldest first.
 
     Args:
         watch: a client of CloudWatch.
-        beyond: how many periods to return before those that the alarm looks at.
+        earlier: how many periods to return before those.
     """
     queries, period = alarm.get("Metrics") or [_query(alarm)], _period(alarm)
     end = now // period * period
-    begin = end - (alarm["EvaluationPeriods"] + beyond) * period
+    begin = end - (_range(alarm) + earlier) * period
     answer = watch.get_metric_data(
         MetricDataQueries=queries,
         StartTime=datetime.fromtimestamp(begin, UTC),
@@ -131,6 +136,16 @@ def measured(watch: Any, alarm: Members, now: float, beyond: int = 0) -> list[fl
     for result in answer["MetricDataResults"]:
         found |= zip((time.timestamp() for time in result["Timestamps"]), result["Values"], strict=True)
     return [found.get(begin + number * period) for number in range(round((end - begin) / period))]
+
+
+def _range(alarm: Members) -> int:
+    """Say how many periods are looked at: some more than needed, for measurements that are late or missing.
+
+    AWS documents 5 where 3 are needed. A single one is not stood in for: what woke a component would wake it
+    again when its cooldown is over.
+    """
+    periods: int = alarm["EvaluationPeriods"]
+    return periods + min(periods - 1, 2 + periods // 10)
 
 
 def _period(alarm: Members) -> int:

@@ -27,6 +27,11 @@ ALARM = {
         ({"TreatMissingData": "notBreaching"}, [None, None, None], "OK"),
         ({"TreatMissingData": "breaching"}, [None, 2, None], "ALARM"),
         ({}, [None, 2, 2], "OK"),
+        ({}, [0, 2, 2, None, 2], "ALARM"),
+        ({}, [2, 0, None, 2, None], "OK"),
+        ({}, [2, 2, None, None, None], "OK"),
+        ({"TreatMissingData": "breaching"}, [2, None, None, None, 0], "OK"),
+        ({"TreatMissingData": "notBreaching"}, [2, 2, None, 2, None], "ALARM"),
         ({"ComparisonOperator": "LessThanOrEqualToThreshold"}, [1, 0, 1], "ALARM"),
     ],
 )

@@ -13,7 +13,6 @@ from byollm.local.world import World
 OUT_BREACHES = 3  # periods above the target before it adds
 IN_S = 900  # seconds below it before it takes away
 IN_SHARE = 0.9  # of the target, below which there is more than is needed
-BEYOND = 0.1  # of the periods needed: so many earlier ones stand in for those without a measurement
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,10 @@ def tracking_alarms(policy: Members, metric: Members, period: int, identifier: s
 async def read(world: World, alarm: Members) -> Reading:
     """Judge an alarm by what CloudWatch has measured until now.
 
-    Of many periods a few may have no measurement; earlier ones count instead.
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
-
     Raises:
         BotoCoreError, ClientError: CloudWatch does not answer.
     """
-    now, periods = world.clock.now(), alarm["EvaluationPeriods"]
-    beyond = int(BEYOND * periods)
-    values = await asyncio.to_thread(lambda: measured(world.client("cloudwatch"), alarm, now, beyond))
+    now = world.clock.now()
+    values = await asyncio.to_thread(lambda: measured(world.client("cloudwatch"), alarm, now))
     there = tuple(value for value in values if value is not None)
-    recent = there[-periods:] if len(there) >= periods else values[-periods:]
-    return Reading(judge(alarm, recent) == "ALARM", there[-periods:])
+    return Reading(judge(alarm, values) == "ALARM", there[-alarm["EvaluationPeriods"] :])
