@@ -1,4 +1,4 @@
-"""What ministack remembers, on disk often enough that a kill loses a second of it at most.
+"""What ministack remembers, on disk often enough that a kill loses a few seconds of it at most.
 
 By itself it saves when it is ended in order, file by file.
 """
@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from ministack.core import persistence
 
 log = logging.getLogger(__name__)
 
-_EVERY = 1.0  # seconds
+_EVERY = 1.0  # seconds, at least
+_SHARE = 10  # saving takes one part in so many of a core, no more; measurements grow, and change all the time
 
 
 class Snapshots:
@@ -30,7 +32,7 @@ class Snapshots:
         self._directory = directory
         self._next = directory.with_name(directory.name + ".next")
         self._last = directory.with_name(directory.name + ".last")
-        self._saved: dict[str, Any] | None = None
+        self._saved: dict[str, Any] = {}
 
     def recover(self) -> None:
         """Put the folder back where a kill fell between the two moves of replacing it."""
@@ -41,10 +43,13 @@ class Snapshots:
 
     async def keep(self, ended: asyncio.Event) -> None:
         """Save again and again, the last time when `ended` is set; a full disk is told, and tried again."""
+        pause = _EVERY
         while not ended.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _EVERY)
+                await asyncio.wait_for(ended.wait(), pause)
+            began = time.monotonic()
             await self._save()
+            pause = max(_EVERY, _SHARE * (time.monotonic() - began))
 
     async def _save(self) -> None:
         """Write the state as it is now, if it is another than the last one written."""
@@ -56,13 +61,20 @@ class Snapshots:
             await asyncio.to_thread(self._write, state)
         except OSError as error:
             log.error("the state cannot be saved to %s: %s", self._directory, error)
+            self._saved = {}  # whatever lies there, all of it is written next
         else:
             self._saved = state
 
     def _write(self, state: dict[str, Any]) -> None:
         shutil.rmtree(self._next, ignore_errors=True)
+        self._next.mkdir(parents=True)
+        changed = dict(state)
+        for name, part in self._saved.items():
+            if part is not None and part == state.get(name):
+                shutil.copyfile(self._directory / f"{name}.json", self._next / f"{name}.json")
+                del changed[name]
         persistence.STATE_DIR = str(self._next)
-        persistence.save_all({name: (lambda part=part: part) for name, part in state.items()})
+        persistence.save_all({name: (lambda part=part: part) for name, part in changed.items()})
         written = {path.stem for path in self._next.glob("*.json")}
         if written < {name for name, part in state.items() if part is not None}:
             raise OSError("a part of it could not be written; the log says which")
