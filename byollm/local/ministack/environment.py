@@ -1,5 +1,6 @@
 """What ministack is told through its environment."""
 
+import shutil
 from collections.abc import MutableMapping
 
 from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
@@ -10,6 +11,9 @@ STATE = "ministack"  # folder of the world's directory
 def prepare(environment: MutableMapping[str, str], world: World) -> None:
     """Set what ministack reads when it is imported, and what its functions are started with."""
     state = world.directory / STATE
+    unpacked = state / "unpacked"  # the code of functions while they run, which a kill leaves behind
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir(parents=True)
     environment.update(
         {
             "GATEWAY_PORT": str(world.port),  # it writes addresses of its own: they lead to the front door
@@ -26,10 +30,10 @@ def prepare(environment: MutableMapping[str, str], world: World) -> None:
             "STATE_DIR": str(state / "kept"),
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(state / "objects"),
+            "TMPDIR": str(unpacked),
             "SFN_WAIT_SCALE": str(1 / world.clock.factor),
             "DOCKER_HOST": "unix:///nonexistent",  # nothing of this machine's containers is its business
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
         }
     )
-    state.mkdir(parents=True, exist_ok=True)
