@@ -196,7 +196,7 @@ def test_a_killed_engine_ends_streams_with_an_error_and_the_process(
     model_directory: Path, tmp_path: Path
 ) -> None:
     with serving(model_directory, tmp_path / "log") as server, server.client() as client:
-        streams = [client.completions.create(stream=True, **LONG) for _ in range(3)]
+        streams = [client.completions.create(stream=True, **LONG | LONGER) for _ in range(3)]
         for stream in streams:
             next(stream)
         os.kill(engine_of(server), signal.SIGKILL)
