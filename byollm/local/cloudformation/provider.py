@@ -1,5 +1,6 @@
 """What CloudFormation asks of the provider of one resource type."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,7 +50,7 @@ class Resource:
                 raise
 
 
-class Provider:
+class Provider(ABC):
     """How resources of one type are made, changed and removed, through AWS's own API.
 
     Its methods may block, and raise what CloudFormation is to report.
@@ -62,14 +63,14 @@ class Provider:
     tags: Literal["list", "map"] | None = None
     """How its property `Tags` is written; None where stacks do not tag it."""
 
+    @abstractmethod
     def create(self, resource: Resource) -> Made:
         """Make the resource."""
-        raise NotImplementedError
 
     def update(self, resource: Resource, id: str, old: Properties) -> Made:
-        """Change the resource `id`, which had the properties `old`, in place."""
-        raise NotImplementedError
+        """Change the resource `id`, which had the properties `old`, in place; `all` is never asked."""
+        raise TypeError(f"{type(self).__name__} changes nothing in place, and says otherwise in `replaces`")
 
+    @abstractmethod
     def delete(self, resource: Resource, id: str) -> None:
         """Remove the resource; one that is gone already is no error."""
-        raise NotImplementedError
