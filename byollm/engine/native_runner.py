@@ -132,7 +132,7 @@ class NativeRunner:
     ) -> None:
         parts: tuple[list[int], ...] = [], [], [0], [], [], [*output_rows]
         ids, positions, first_rows, tables, first_ids, _ = parts
-        for tokens, start, blocks in pieces:
+        for tokens, start, blocks, _ in pieces:
             positions += range(start, start + len(tokens))
             ids += tokens
             first_rows.append(len(ids))

@@ -8,34 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 from byollm.modeling.config import DecoderConfig
 from byollm.modeling.detokenizer import IncrementalDetokenizer
-from byollm.modeling.errors import CheckpointError, ModelConfigError, ModelingError, TokenizerError
+from byollm.modeling.errors import (
+    AdapterError,
+    CheckpointError,
+    ModelConfigError,
+    ModelingError,
+    TokenizerError,
+)
 from byollm.modeling.rope_scaling import RopeScaling
 from byollm.modeling.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from byollm.modeling.adapter import Adapter, LoraPair, load_adapter
     from byollm.modeling.checkpoint import load_config, load_decoder, save_decoder
     from byollm.modeling.decoder import Decoder
     from byollm.modeling.layers import Attend
 
 __all__ = [
+    "Adapter",
+    "AdapterError",
     "Attend",
     "CheckpointError",
     "Decoder",
     "DecoderConfig",
     "IncrementalDetokenizer",
+    "LoraPair",
     "ModelConfigError",
     "ModelingError",
     "RopeScaling",
     "Tokenizer",
     "TokenizerError",
+    "load_adapter",
     "load_config",
     "load_decoder",
     "save_decoder",
 ]
 
 _WITH_TORCH = {
+    "Adapter": "adapter",
     "Attend": "layers",
     "Decoder": "decoder",
+    "LoraPair": "adapter",
+    "load_adapter": "adapter",
     "load_config": "checkpoint",
     "load_decoder": "checkpoint",
     "save_decoder": "checkpoint",

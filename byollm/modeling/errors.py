@@ -17,3 +17,7 @@ class CheckpointError(ModelingError):
 
 class TokenizerError(ModelingError):
     """A tokenizer directory is absent or damaged, or lacks what was asked of it."""
+
+
+class AdapterError(ModelingError):
+    """An adapter that is absent, damaged, or not for this model; the message names no directory."""
