@@ -7,18 +7,13 @@ from typing import Any
 
 from byollm.doctor.finding import Finding, failed, passed, warned
 from byollm.doctor.patient import Patient
-from byollm.settings.endpoint import GUIDE, RUNTIME_GIB
+from byollm.settings.endpoint import GUIDE
 from byollm.settings.instances import DEFAULT_HOST_CUDA, HOST_IMAGES, INSTANCE_TYPES
-
-CACHE_BYTES = 2  # of a number in the cache: bfloat16
-GIB = 2**30
+from byollm.settings.memory import GIB, Footprint, cache_bytes_per_token
 
 
 def model_fits(patient: Patient) -> Iterator[Finding]:
-    """Weights, the cache of a full batch and what runs them, against the memory of one GPU.
-
-    The cache holds a key and a value for each layer, head and token.
-    """
+    """Weights, the cache of a full batch and what runs them, against the memory of one GPU."""
     page = f"{GUIDE}/multi-model-support.html"
     try:
         config = json.loads((patient.model / "config.json").read_text())
@@ -39,22 +34,18 @@ def model_fits(patient: Patient) -> Iterator[Finding]:
     spec, engine = patient.settings.endpoint, patient.settings.engine
     instance = INSTANCE_TYPES[spec.instance_type]
     context, batch = engine.max_context or positions, spec.scaling.concurrency
-    one = weights / GIB + RUNTIME_GIB + token * context / GIB
-    full = weights / GIB + RUNTIME_GIB + token * context * batch / GIB
+    footprint = Footprint(weights_gib=weights / GIB, token_bytes=token)
     has = instance.model_memory_gib
     place = f"one {instance.gpu} of {spec.instance_type}" if instance.gpu else spec.instance_type
-    sum_ = (
-        f"weights {weights / GIB:.2f} + runtime {RUNTIME_GIB} + cache {batch} x {context:,} tokens "
-        f"x {token / 1024:g} KiB = {full:.2f} GiB; {place} has {has}"
-    )
-    if one > has:
+    sum_ = f"{footprint.arithmetic(context, batch)}; {place} has {has}"
+    if footprint.needs_gib(context) > has:
         yield failed(
             f"{sum_}: not even one request of full length fits",
-            "Quantise the model, shorten engine.max_context, or choose a larger endpoint.instance_type",
+            "Pack it with `byollm quantize`, shorten engine.max_context, or choose a larger endpoint.instance_type",
             page,
         )
-    elif full > has:
-        fit = int((has - RUNTIME_GIB - weights / GIB) * GIB // (token * context))
+    elif footprint.needs_gib(context, batch) > has:
+        fit = footprint.requests(has, context)
         yield warned(
             f"{sum_}: {fit} requests of full length fit at once, the others wait",
             f"Set endpoint.scaling.concurrency to {fit}, or choose a larger endpoint.instance_type",
@@ -86,7 +77,7 @@ def _cache_bytes_a_token(config: dict[str, Any]) -> int:
     heads = config["num_attention_heads"]
     width = config.get("head_dim") or config["hidden_size"] // heads
     kv_heads = config.get("num_key_value_heads") or heads
-    return int(2 * config["num_hidden_layers"] * kv_heads * width * CACHE_BYTES)
+    return cache_bytes_per_token(config["num_hidden_layers"], kv_heads, width)
 
 
 def _weights_bytes(model: Path) -> int:

@@ -10,12 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from byollm.settings.base import Section
 from byollm.settings.instances import DEFAULT_HOST_CUDA, HOST_IMAGES, INSTANCE_TYPES
+from byollm.settings.memory import RUNTIME_GIB, Footprint
 
 GUIDE = "https://docs.aws.amazon.com/sagemaker/latest/dg"
 API = "https://docs.aws.amazon.com/sagemaker/latest/APIReference"
-
-RUNTIME_GIB = 2
-"""Memory that no engine starts without: CUDA's context, activations, the smallest cache."""
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
 
@@ -191,13 +189,13 @@ class EndpointSpec(Section):
     @model_validator(mode="after")
     def _the_model_fits(self) -> Self:
         instance = INSTANCE_TYPES[self.instance_type]
-        has, needs = instance.model_memory_gib, self.weights_gib + RUNTIME_GIB
+        has, needs = instance.model_memory_gib, Footprint(weights_gib=self.weights_gib).needs_gib()
         if needs > has:
             place = f"a GPU of {self.instance_type} ({instance.gpu})" if instance.gpu else self.instance_type
             raise _refusal(
                 f"weights_gib: {self.weights_gib:g} GiB of weights and {RUNTIME_GIB} GiB to run them are "
                 f"{needs:g} GiB; {place} has {has} GiB",
-                "Quantise the model, or choose a larger instance type",
+                "Pack it with `byollm quantize`, or choose a larger instance type",
                 f"{GUIDE}/multi-model-support.html",
             )
         return self

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-GPU_MEMORY_GIB = {"T4": 15, "A10G": 22, "L4": 22, "L40S": 44, "A100": 39, "H100": 79}
+GPU_MEMORY_GIB = {"T4": 15, "A10G": 22, "L4": 22, "L40S": 44, "A100": 39, "H100": 79, "H200": 139}
 """What is left of a GPU's memory after error correction and the driver's own part, rounded down."""
 
 
@@ -75,6 +75,7 @@ INSTANCE_TYPES = {
     ),
     **_family("p4d", "A100", {"24xlarge": (1152, 8)}),
     **_family("p5", "H100", {"48xlarge": (2048, 8)}),
+    **_family("p5e", "H200", {"48xlarge": (2048, 8)}),
 }
 
 DEFAULT_HOST_CUDA = (11, 4)
