@@ -73,7 +73,7 @@ def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: b
     with _step(console, "stacks"):
         stacks(digests)
     unnamed = [image for image in IMAGES if image not in named]
-    if unnamed and not skip_images and not patient.emulated:
+    if unnamed and not skip_images:
         with _step(console, "images"):
             built = build_and_push(patient, console, unnamed)
         if built.items() - digests.items():

@@ -4,7 +4,7 @@ import base64
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -30,13 +30,15 @@ def build_and_push(patient: Patient, console: Console, images: Iterable[str]) ->
         ImageError: there is no container engine, or it failed; what it said stands above.
     """
     engine = _engine()
-    _log_in(patient, engine)
+    # An emulated AWS has no certificate; docker trusts this machine by itself.
+    insecure = ("--tls-verify=false",) if engine == "podman" and patient.emulated else ()
+    _log_in(patient, engine, insecure)
     digests = {}
     for image in images:
         console.print(f"[bold]image {image}[/]: building with {engine}")
         local = f"byollm-{image}"
         _build(patient, image, local)
-        digests[image] = _push(patient, engine, image, local)
+        digests[image] = _push(patient, engine, image, local, insecure)
         console.print(f"image {image}: {digests[image]}")
     return digests
 
@@ -81,14 +83,14 @@ def _build(patient: Patient, image: str, local: str) -> None:
     _must("building", str(patient.repository / "scripts" / "image"), variables=given)
 
 
-def _push(patient: Patient, engine: str, image: str, local: str) -> str:
+def _push(patient: Patient, engine: str, image: str, local: str, options: Sequence[str]) -> str:
     repository = _repository(patient, image)
     content = _must("inspecting", engine, "image", "inspect", "--format", "{{.Id}}", local, quiet=True)
     tag = content.strip().removeprefix("sha256:")[:32]
     digest = _digest(patient, image, tag)
     if digest is None:
         _must("tagging", engine, "tag", local, f"{repository}:{tag}")
-        _must("pushing", engine, "push", f"{repository}:{tag}")
+        _must("pushing", engine, "push", *options, f"{repository}:{tag}")
         digest = _digest(patient, image, tag)
     if digest is None:
         raise ImageError(f"{repository} does not have the image {tag} that was pushed to it; run it again")
@@ -120,10 +122,10 @@ def _repository(patient: Patient, image: str) -> str:
     return str(found["repositories"][0]["repositoryUri"])
 
 
-def _log_in(patient: Patient, engine: str) -> None:
+def _log_in(patient: Patient, engine: str, options: Sequence[str]) -> None:
     token = patient.client("ecr").get_authorization_token()["authorizationData"][0]
     password = base64.b64decode(token["authorizationToken"]).decode().partition(":")[2]
-    line = [engine, "login", "--username", "AWS", "--password-stdin", token["proxyEndpoint"]]
+    line = [engine, "login", *options, "--username", "AWS", "--password-stdin", token["proxyEndpoint"]]
     _must("logging in to the registry", *line, given=password, quiet=True)
 
 

@@ -1,8 +1,8 @@
 """Containers on this machine: plain processes, or podman's and Docker's where an image is one of theirs.
 
 `images.json` in the world's directory says what an image is: `{"<repository>@<digest>": ["argv", …]}` is run
-as a process, and so is `{"argv": […], "port": "NAME"}`, whose setting `NAME` says where it listens; a
-string is the name of an image that podman or Docker has.
+as a process, and so is `{"argv": […], "port": "NAME"}`, whose setting `NAME` says where it listens;
+`{"image": "NAME", "port": …}` is an image that podman or Docker has, as is a string alone.
 """
 
 import asyncio
@@ -205,7 +205,7 @@ class Containers:
             )
         known = images[name]
         if isinstance(known, dict):
-            return known["argv"], known.get("port", SAGEMAKER_PORT)
+            return known.get("image") or known["argv"], known.get("port", SAGEMAKER_PORT)
         return known, SAGEMAKER_PORT
 
     def _images(self) -> dict[str, Any]:

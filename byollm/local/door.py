@@ -17,6 +17,9 @@ _OURS = frozenset({"localhost", "127.0.0.1"})
 HEALTH = "/_byollm/health"
 # What AWS does not have, such as a spot interruption on demand, is under the name of its service, unsigned.
 _OWN_PATH = re.compile(r"/_byollm/([a-z0-9-]+)/")
+# Container engines sign nothing: they log in.
+REGISTRY = "registry"
+_REGISTRY_PATH = re.compile(r"/v2(/|$)")
 
 
 class Door:
@@ -45,6 +48,8 @@ class Door:
         else:
             own = _OWN_PATH.match(scope["path"])
             service = own.group(1) if own else signed_for(Request(scope))
+            if service is None and _REGISTRY_PATH.match(scope["path"]):
+                service = REGISTRY
             app = self.services.get(service or "", self.rest)
         await app(scope, receive, send)
 

@@ -1,9 +1,11 @@
 """The images of this checkout, as processes of this machine: what a container engine would build and push."""
 
+import fcntl
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +75,28 @@ IMAGES = {
 
 
 def write_images(directory: Path, env: str) -> dict[str, str]:
-    """Say in `directory` what the images of `env` are; return their digests. Older images stay known."""
-    file = directory / FILE
-    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    """Say in `directory` what the images of `env` are; return their digests."""
     digests = {name: image.digest() for name, image in IMAGES.items()}
-    known |= {f"byollm-{env}/{name}@{digest}": IMAGES[name].start for name, digest in digests.items()}
-    following = file.with_suffix(".next")
-    following.write_text(json.dumps(known, indent=2))
-    os.replace(following, file)
+    starts = {f"byollm-{env}/{name}@{digest}": IMAGES[name].start for name, digest in digests.items()}
+    know(directory, starts)
     return digests
+
+
+def know(directory: Path, starts: Mapping[str, Any]) -> None:
+    """Say in `directory` how images are started, by `<repository>@<digest>`; others stay known."""
+    file = directory / FILE
+    with (directory / f"{FILE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # `byollm up` and the registry are two processes
+        known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        following = file.with_suffix(".next")
+        following.write_text(json.dumps({**known, **starts}, indent=2))
+        os.replace(following, file)
+
+
+def port_of(repository: str) -> str:
+    """Return the variable that tells a container of `repository` where to listen: SageMaker's, if unknown."""
+    known = IMAGES.get(repository.rpartition("/")[2], IMAGES["inference"])
+    return known.port
 
 
 def push_images(registry: Any, env: str) -> list[str]:

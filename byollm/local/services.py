@@ -2,9 +2,11 @@
 
 from byollm.local.balancer import Balancers
 from byollm.local.containers import Containers
+from byollm.local.door import REGISTRY
 from byollm.local.ecs import Ecs
 from byollm.local.front import Service
 from byollm.local.pipelines import Pipelines
+from byollm.local.registry import Registry
 from byollm.local.sagemaker import SageMaker
 from byollm.local.scaling import AutoScaling
 from byollm.local.world import World
@@ -19,4 +21,5 @@ def make_services(world: World) -> dict[str, Service]:
         "ecs": Ecs(world, containers),
         "application-autoscaling": AutoScaling(world),
         "codepipeline": Pipelines(world),
+        REGISTRY: Registry(world),
     }

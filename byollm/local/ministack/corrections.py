@@ -21,6 +21,7 @@ def correct(world: World) -> None:
     """Put all of it right."""
     _name_errors_of_functions()
     _miss_images()
+    _have_the_registry_here(world)
     _leave_alarms_to_us(world)
     install_expressions()
     install_jobs(world)
@@ -76,6 +77,23 @@ def _miss_images() -> None:
         return describe(data)
 
     ecr._describe_images = describe_all
+
+
+def _have_the_registry_here(world: World) -> None:
+    """Repositories are where container engines find them: at this address, see `byollm.local.registry`.
+
+    By itself: at Amazon's.
+    """
+    ecr._repo_uri = lambda name: f"localhost:{world.port}/{name}"
+    token: Callable[[dict[str, Any]], Answer] = ecr._get_authorization_token
+
+    def token_for_here(data: dict[str, Any]) -> Answer:
+        status, headers, body = token(data)
+        answer = json.loads(body)
+        answer["authorizationData"][0]["proxyEndpoint"] = world.address
+        return status, headers, json.dumps(answer).encode()
+
+    ecr._get_authorization_token = token_for_here
 
 
 def _leave_alarms_to_us(world: World) -> None:
