@@ -41,7 +41,7 @@ def model_fits(patient: Patient) -> Iterator[Finding]:
     if footprint.needs_gib(context) > has:
         yield failed(
             f"{sum_}: not even one request of full length fits",
-            "Pack it with `byollm quantize`, shorten engine.max_context, or choose a larger endpoint.instance_type",
+            "Run `byollm quantize` on it, shorten engine.max_context, or choose a larger instance type",
             page,
         )
     elif footprint.needs_gib(context, batch) > has:
