@@ -18,7 +18,9 @@ from byollm.engine.errors import AdmissionError, GrammarError
 from byollm.engine.grammar import CompiledGrammar, Grammar, GrammarCompiler
 from byollm.engine.grammar_state import GrammarState, GrammarWorker
 from byollm.engine.kv_cache import BLOCK_SIZE, choose_num_blocks
-from byollm.engine.outputs import EngineStats, FinishReason, Output
+from byollm.engine.messages import EngineInfo
+from byollm.engine.outputs import EngineStats, FinishReason, Output, TokenLogprobs
+from byollm.engine.reader import Gradual, embed, score
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
 from byollm.engine.sampler import Sample, sample_ahead
@@ -73,6 +75,7 @@ class Engine:
         self.runner = make_runner(decoder, blocks, settings)
         most = settings.speculative_tokens if settings.speculative == "auto" else 0
         self._drafter = Drafter(most, settings.speculative_match)
+        self._read_chunk = settings.max_batch_tokens
         self._grammars = None if tokenizer is None else GrammarCompiler(tokenizer, config.vocab_size)
         self._masks = GrammarWorker()
         self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
@@ -94,6 +97,20 @@ class Engine:
         device = choose_device(settings)
         decoder = load_decoder(model_directory, choose_dtype(settings, device), device)
         return cls(decoder, Tokenizer.load(model_directory), settings, model_directory.resolve().name)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What those who ask have to know about it."""
+        config = self.runner.config
+        return EngineInfo(
+            limits=self.limits,
+            family=config.family,
+            parameters=config.num_parameters(),
+            layers=config.layers,
+            hidden_size=config.hidden_size,
+            dtype=str(self.runner.dtype).removeprefix("torch."),
+            device=str(self.runner.device),
+        )
 
     def is_prepared(self, params: SamplingParams) -> bool:
         """Whether `make_requests` returns at once: there is no grammar, or it was compiled before."""
@@ -192,6 +209,14 @@ class Engine:
         self._steps_total += 1
         self._last_step_seconds = time.perf_counter() - started
         return outputs
+
+    def score(self, tokens: Sequence[int], top: int) -> Gradual[list[TokenLogprobs]]:
+        """Find how probable each token of a text is after those before it, beside the steps."""
+        return score(self.runner, tokens, top, self._read_chunk)
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Gradual[list[bytes]]:
+        """Embed texts, beside the steps."""
+        return embed(self.runner, texts, self._read_chunk)
 
     def stats(self) -> EngineStats:
         """Return counters and gauges. Safe from any thread."""

@@ -12,7 +12,6 @@ from byollm.engine.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from byollm.modeling.config import DecoderConfig
     from byollm.settings.engine import EngineSettings
 
 LENGTH = struct.Struct("!Q")
@@ -66,13 +65,19 @@ class EngineInfo:
 
     Attributes:
         limits: what bounds a request.
-        config: the shape of the model.
+        family: which kind of model it is, such as `qwen3`.
+        parameters: how many it has; None where that is not known.
+        layers: of the model.
+        hidden_size: of the model, and of its embeddings.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
     """
 
     limits: Limits
-    config: "DecoderConfig"
+    family: str
+    parameters: int | None
+    layers: int
+    hidden_size: int
     dtype: str
     device: str
 

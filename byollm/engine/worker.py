@@ -6,19 +6,17 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from byollm.engine.engine import Engine
 from byollm.engine.errors import GrammarError
 from byollm.engine.messages import (
     Abort,
     Add,
     Embed,
-    EngineInfo,
     File,
     Load,
     Loaded,
@@ -31,9 +29,8 @@ from byollm.engine.messages import (
     receive,
 )
 from byollm.engine.outputs import Output
-from byollm.engine.reader import embed, score
-from byollm.engine.request import Request
 from byollm.engine.step import Failure, failure_of
+from byollm.engine.step_engine import R, Reading, StepEngine
 from byollm.engine.watchdog import end_process_after
 from byollm.settings import ByollmError
 from byollm.settings.engine import EngineSettings
@@ -45,9 +42,6 @@ TELL_SECONDS = 0.02  # and one that has nothing to hand out
 WATCH_SECONDS = 1.0  # how often the watchdog is told that all is well
 PATIENCE_SECONDS = 5.0  # beyond the time after which the other side ends a wedged engine
 
-Reading = Generator[None, None, Any]
-"""Reads a text, a piece at a time; returns what came of it."""
-
 
 class _Held(NamedTuple):
     """Increments of a sequence, merged, and when the first of them came."""
@@ -56,7 +50,7 @@ class _Held(NamedTuple):
     since: float
 
 
-class Worker:
+class Worker(Generic[R]):
     """Steps an engine while there is work, and speaks to the other end of a socket between the steps.
 
     Every turn of its loop ends with a `Progress`, unless there is nothing to hand out and one was just sent:
@@ -68,10 +62,9 @@ class Worker:
         settings: the engine's.
     """
 
-    def __init__(self, engine: Engine, link: socket.socket, settings: EngineSettings) -> None:
+    def __init__(self, engine: StepEngine[R], link: socket.socket, settings: EngineSettings) -> None:
         self._engine = engine
         self._link = link
-        self._read_chunk = settings.max_batch_tokens
         self._interval_seconds = settings.stream_interval_s
         self._idle_seconds = min(IDLE_SECONDS, settings.stall_seconds / 4)
         self._commands: SimpleQueue[Callable[[], list[Output] | None]] = SimpleQueue()
@@ -196,9 +189,9 @@ class Worker:
             case Abort():
                 return self._abort(message.request_id)
             case Score():
-                reading: Reading = score(self._engine.runner, message.tokens, message.top, self._read_chunk)
+                reading = self._engine.score(message.tokens, message.top)
             case Embed():
-                reading = embed(self._engine.runner, message.texts, self._read_chunk)
+                reading = self._engine.embed(message.texts)
         self._readings.append((message.request_id, reading))
         return None
 
@@ -232,7 +225,7 @@ class Worker:
             return partial(self._refuse, call, failure_of(error))
         return partial(self._queue, call, requests)
 
-    def _queue(self, call: Add, requests: list[Request]) -> None:
+    def _queue(self, call: Add, requests: list[R]) -> None:
         if self._preparing.pop(call.request_id, None) is not None:
             self._engine.add(requests)
 
@@ -261,6 +254,8 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
         file: reads from it.
         load: what to load.
     """
+    from byollm.engine.engine import Engine
+
     try:
         engine = Engine.load(load.directory, load.settings)
     except ByollmError as error:
@@ -273,7 +268,7 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
 
 
 def serve(
-    engine: Engine,
+    engine: StepEngine[R],
     link: socket.socket,
     file: File,
     settings: EngineSettings,
@@ -288,15 +283,8 @@ def serve(
         settings: the engine's.
         patience: see `Worker.run`.
     """
-    runner = engine.runner
-    info = EngineInfo(
-        limits=engine.limits,
-        config=runner.config,
-        dtype=str(runner.dtype).removeprefix("torch."),
-        device=str(runner.device),
-    )
     worker = Worker(engine, link, settings)
     threading.Thread(target=worker.listen, args=(file,), name="byollm-listen", daemon=True).start()
     with suppress(BrokenPipeError, ConnectionResetError):
-        link.sendall(pack(Loaded(info, engine.stats())))
+        link.sendall(pack(Loaded(engine.info, engine.stats())))
         worker.run(patience)

@@ -60,7 +60,7 @@ class EmbeddingResponse(EngineResponse):
 
     async def _texts(self, model: Model) -> list[list[int]]:
         """Tokenise and check the inputs."""
-        self._check_dimensions(model.config.hidden_size)
+        self._check_dimensions(model.info.hidden_size)
         texts: list[list[int]] = []
         for given in self._request.input:
             tokens = given if isinstance(given, list) else await encode(model, given, "input")

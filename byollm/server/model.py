@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from byollm.engine import AsyncEngine
     from byollm.engine.messages import EngineInfo
-    from byollm.modeling import DecoderConfig, Tokenizer
+    from byollm.modeling import Tokenizer
     from byollm.server.parameters import Drawing
     from byollm.server.sentences import SentenceModel
     from byollm.settings.engine import EngineSettings
@@ -37,11 +37,6 @@ class Model:
     def info(self) -> EngineInfo:
         """What the engine is."""
         return self.engine.info
-
-    @property
-    def config(self) -> DecoderConfig:
-        """Its shape."""
-        return self.engine.info.config
 
     @property
     def max_context(self) -> int:

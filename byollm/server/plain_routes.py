@@ -74,18 +74,18 @@ class PlainRoutes:
     async def model_info(self, request: Request) -> Response:
         """What the model is, and what it has done so far."""
         model = self._service.model
-        config, stats = model.config, model.engine.stats()
+        info, stats = model.info, model.engine.stats()
         return json_response(
             {
                 "model": self._service.model_name,
-                "family": config.family,
-                "parameters": config.num_parameters(),
-                "layers": config.layers,
-                "hidden_size": config.hidden_size,
-                "vocab_size": config.vocab_size,
+                "family": info.family,
+                "parameters": info.parameters,
+                "layers": info.layers,
+                "hidden_size": info.hidden_size,
+                "vocab_size": info.limits.vocab_size,
                 "max_context": model.max_context,
-                "dtype": model.info.dtype,
-                "device": model.info.device,
+                "dtype": info.dtype,
+                "device": info.device,
                 "sampling_defaults": model.defaults.model_dump(),
                 "version": byollm.__version__,
                 "performance": {
