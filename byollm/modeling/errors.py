@@ -21,3 +21,7 @@ class TokenizerError(ModelingError):
 
 class AdapterError(ModelingError):
     """An adapter that is absent, damaged, or not for this model; the message names no directory."""
+
+
+class QuantisationError(ModelingError):
+    """Weights cannot be packed."""

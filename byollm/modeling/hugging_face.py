@@ -24,6 +24,8 @@ ARCHITECTURES = {
 }
 KV_HEADS = {"qwen3": 32, "qwen2": 32, "mistral": 8, "stablelm": 32}
 TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
+QUANTIZATION = "quantization_config"
+QUANTIZED_BY_US = "byollm"
 
 
 def read_config(hf: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,8 +37,7 @@ def read_config(hf: Mapping[str, Any]) -> dict[str, Any]:
     family = hf.get("model_type")
     if not isinstance(family, str) or family not in ARCHITECTURES:
         raise ModelConfigError(f"model_type is {family!r}; supported: {', '.join(ARCHITECTURES)}")
-    if hf.get("quantization_config"):
-        raise ModelConfigError("quantization_config is set; use the unquantised checkpoint of this model")
+    _refuse_foreign(hf.get(QUANTIZATION))
     return _read_gpt2(hf) if family == "gpt2" else _read_rotary_family(family, hf)
 
 
@@ -51,6 +52,18 @@ def write_config(config: "DecoderConfig") -> dict[str, Any]:
         "use_cache": True,
     }
     return shared | (_write_gpt2(config) if config.family == "gpt2" else _write_rotary_family(config))
+
+
+def _refuse_foreign(quantization: Any) -> None:
+    """Refuse weights that are packed otherwise than `byollm quantize` packs them."""
+    if not quantization:
+        return
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if method != QUANTIZED_BY_US:
+        raise ModelConfigError(
+            f"{QUANTIZATION} is set, by the method {method!r}, which byollm does not read; use the "
+            "unquantised checkpoint of this model and pack it with `byollm quantize`"
+        )
 
 
 def _read_rotary_family(family: str, hf: Mapping[str, Any]) -> dict[str, Any]:
