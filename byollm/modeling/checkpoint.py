@@ -15,9 +15,10 @@ from byollm.modeling.atomic_directory import atomic_directory
 from byollm.modeling.config import DecoderConfig
 from byollm.modeling.decoder import Decoder
 from byollm.modeling.errors import CheckpointError, ModelConfigError
-from byollm.modeling.stored_tensors import DERIVED, HEAD, prefix, stored_tensors
+from byollm.modeling.stored_check import check_tensors, check_tied_head, names_in_files
+from byollm.modeling.stored_tensors import stored_tensors
 from byollm.modeling.tokenizer import TOKENIZER_FILES, Tokenizer
-from byollm.modeling.weight_files import FLOATS, INDEX, WeightFiles, open_weights, torch_dtype, write_weights
+from byollm.modeling.weight_files import INDEX, open_weights, torch_dtype, write_weights
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -82,8 +83,9 @@ def load_decoder(
     expected = decoder.state_dict()  # shapes only
     with open_weights(directory) as weights:
         stored = stored_tensors(config, expected)
-        names = _names_in_files(config, weights)
-        _check(directory, config, weights, {s.name: tuple(s.pack(expected).shape) for s in stored}, names)
+        names = names_in_files(config, weights)
+        shapes = {s.name: tuple(s.pack(expected).shape) for s in stored}
+        check_tensors(directory, config, weights, shapes, names)
         dtype = dtype or torch_dtype(weights.dtype(names[stored[0].name]))
         decoder.to(dtype).to_empty(device=device)
         if decoder.rotary is not None:
@@ -92,7 +94,7 @@ def load_decoder(
         with torch.no_grad():
             for tensor in stored:
                 tensor.unpack(weights.tensor(names[tensor.name]), parameters)
-        _check_tied_head(directory, config, weights)
+        check_tied_head(directory, config, weights)
     return decoder.eval()
 
 
@@ -148,65 +150,6 @@ def save_decoder(
             f"{directory}: could not be written ({error}); free some space or check its permissions. "
             "What was there before is intact"
         ) from None
-
-
-def _names_in_files(config: DecoderConfig, weights: WeightFiles) -> dict[str, str]:
-    """Map each name as transformers writes it to the name in these files.
-
-    Files saved from the bare model, such as OpenAI's GPT-2, lack the prefix of the model with a head.
-    """
-    first = prefix(config)
-    if any(name.startswith(first) for name in weights.names):
-        return {name: name for name in weights.names}
-    return {(name if name == HEAD else first + name): name for name in weights.names}
-
-
-def _check(
-    directory: Path,
-    config: DecoderConfig,
-    weights: WeightFiles,
-    shapes: dict[str, tuple[int, ...]],
-    names: dict[str, str],
-) -> None:
-    missing = sorted(shapes.keys() - names.keys())
-    tied = {HEAD} if config.tie_embeddings else set()
-    left_over = sorted(n for n in names.keys() - shapes.keys() - tied if not DERIVED.fullmatch(n))
-    misshapen, unreadable = [], []
-    for name in sorted(shapes.keys() & names.keys()):
-        if (found := weights.shape(names[name])) != shapes[name]:
-            misshapen.append(f"{name} is {found}, expected {shapes[name]}")
-        if (kind := weights.dtype(names[name])) not in FLOATS:
-            unreadable.append(f"{name} is {kind}")
-    faults = [
-        _list("missing", missing),
-        _list("left over", left_over),
-        _list("misshapen", misshapen),
-        _list(f"of a type other than {', '.join(FLOATS)}", unreadable),
-    ]
-    if any(faults):
-        raise CheckpointError(
-            f"{directory}: the tensors are not those of a {config.family} decoder as {CONFIG} describes it.\n"
-            + "\n".join(filter(None, faults))
-            + f"\nUse the {CONFIG} that was saved with these weights, or copy the model directory afresh."
-        )
-
-
-def _list(what: str, entries: list[str]) -> str:
-    """Name all entries; `load_decoder` promises that none is left out."""
-    return f"{what} ({len(entries)}): " + "; ".join(entries) if entries else ""
-
-
-def _check_tied_head(directory: Path, config: DecoderConfig, weights: WeightFiles) -> None:
-    """Refuse a stored head that differs from the embedding to which the config ties it."""
-    if not config.tie_embeddings or HEAD not in weights.names:
-        return
-    embedding = "wte.weight" if config.family == "gpt2" else "embed_tokens.weight"
-    stored = next(name for name in weights.names if name.endswith(embedding))
-    if not torch.equal(weights.tensor(HEAD), weights.tensor(stored)):
-        raise CheckpointError(
-            f"{directory / CONFIG}: tie_word_embeddings is true, but {HEAD} differs from {stored}; "
-            "set tie_word_embeddings to false"
-        )
 
 
 def _is_foreign(directory: Path) -> bool:
