@@ -16,3 +16,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
         return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
     normed = F.layer_norm(x, (x.shape[-1],), None, None, eps) * weight
     return normed if bias is None else normed + bias
+
+
+def add_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return the norm of `residual` + `x`, and that sum; both (..., size)."""
+    total = residual + x
+    return layer_norm(total, weight, bias, eps), total

@@ -10,3 +10,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     The result has the dtype of `x`, so that under autocast the activations stay narrow.
     """
     return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the norm of `residual` + `x`, and that sum; both (..., size)."""
+    total = residual + x
+    return rms_norm(total, weight, eps), total
