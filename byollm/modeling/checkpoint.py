@@ -15,6 +15,8 @@ from byollm.modeling.atomic_directory import atomic_directory
 from byollm.modeling.config import DecoderConfig
 from byollm.modeling.decoder import Decoder
 from byollm.modeling.errors import CheckpointError, ModelConfigError
+from byollm.modeling.packed import Scheme, read_scheme
+from byollm.modeling.packed_decoder import read_packed
 from byollm.modeling.stored_check import check_tensors, check_tied_head, names_in_files
 from byollm.modeling.stored_tensors import stored_tensors
 from byollm.modeling.tokenizer import TOKENIZER_FILES, Tokenizer
@@ -31,6 +33,19 @@ def load_config(directory: Path) -> DecoderConfig:
     Raises:
         CheckpointError: `config.json` is absent or damaged, or describes a model that is not supported.
     """
+    return _read(directory)[0]
+
+
+def load_scheme(directory: Path) -> Scheme | None:
+    """Return how the weights in a model directory are packed; None: they are not.
+
+    Raises:
+        CheckpointError: as for `load_config`, or they are packed in a way that is not known.
+    """
+    return _read(directory)[1]
+
+
+def _read(directory: Path) -> tuple[DecoderConfig, Scheme | None]:
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +58,7 @@ def load_config(directory: Path) -> DecoderConfig:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: expected a JSON object; copy the file afresh")
     try:
-        return DecoderConfig.from_hf(config)
+        return DecoderConfig.from_hf(config), read_scheme(config)
     except ModelConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -65,11 +80,13 @@ class _Undrawn(TorchFunctionMode):
 def load_decoder(
     directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Decoder:
-    """Load a decoder from a Hugging Face model directory.
+    """Load a decoder from a Hugging Face model directory, or from one that `byollm quantize` wrote.
+
+    Packed weights stay packed; on a CPU they stay in their files, which are mapped.
 
     Args:
         directory: holds config.json and model.safetensors, or its shards and their index
-        dtype: of the parameters; None: as the token embedding is stored
+        dtype: of the activations and of all that is not packed; None: as it is stored
         device: where the parameters go
 
     Raises:
@@ -77,11 +94,14 @@ def load_decoder(
             missing, left-over and misshapen tensor is named.
     """
     directory = Path(directory)
-    config = load_config(directory)
+    config, scheme = _read(directory)
     with torch.device("meta"), _Undrawn():
         decoder = Decoder(config)
-    expected = decoder.state_dict()  # shapes only
     with open_weights(directory) as weights:
+        if scheme is not None:
+            read_packed(directory, decoder, scheme, weights, dtype, device)
+            return decoder.eval()
+        expected = decoder.state_dict()  # shapes only
         stored = stored_tensors(config, expected)
         names = names_in_files(config, weights)
         shapes = {s.name: tuple(s.pack(expected).shape) for s in stored}

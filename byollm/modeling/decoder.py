@@ -1,14 +1,17 @@
 """One decoder-only transformer for every family, driven by its config."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from byollm.kernels.packed import Scheme
 from byollm.modeling.config import DecoderConfig
 from byollm.modeling.layers import Attend, DecoderLayer, Norm
 from byollm.modeling.positions import RotaryTable
+from byollm.modeling.quantized import Embedding, Linear, QuantizedEmbedding, QuantizedLinear
 
 INIT_STD = 0.02
 
@@ -23,7 +26,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens: Embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions: nn.Embedding | None = None
         self.rotary: RotaryTable | None = None
         if config.positions == "learned":
@@ -32,7 +35,7 @@ class Decoder(nn.Module):
             self.rotary = RotaryTable(config)
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.layers))
         self.norm = Norm(config, config.hidden_size, bias=config.norm_bias)
-        self.lm_head: nn.Linear | None = None
+        self.lm_head: Linear | None = None
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.initialise()
@@ -65,7 +68,7 @@ class Decoder(nn.Module):
             attend: attention over wherever the caller keeps keys and values; None: causal self-attention over
                 the last axis of tokens (batch, time), each row a sequence of its own
         """
-        x = self.embed_tokens(tokens)
+        x = self.embed_tokens(tokens).to(self.dtype)
         if self.embed_positions is not None:
             x = x + self.embed_positions(positions)
         rotary = None if self.rotary is None else self.rotary(positions)
@@ -76,9 +79,28 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the scores of every next token, (..., vocab), from hidden states (..., hidden)."""
-        return F.linear(hidden, self.head_weight)
+        head = self.embed_tokens if self.lm_head is None else self.lm_head
+        if isinstance(head, QuantizedLinear | QuantizedEmbedding):
+            return F.linear(hidden, head.dequantised(hidden.dtype))
+        return F.linear(hidden, head.weight)
 
     @property
     def head_weight(self) -> Tensor:
-        """The output matrix (vocab, hidden): the token embedding where the two are tied."""
-        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        """The output matrix (vocab, hidden), the token embedding where the two are tied; not packed."""
+        return (self.embed_tokens if self.lm_head is None else self.lm_head).get_parameter("weight")
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """How the linear layers are packed; None: they are not."""
+        first = cast(DecoderLayer, self.layers[0]).self_attn.q_proj
+        return first.scheme if isinstance(first, QuantizedLinear) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the activations, and of all weights that are not packed."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.norm.weight.device

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from byollm.kernels import apply_rotary, causal_attention, gelu, layer_norm, rms_norm, swiglu
 from byollm.modeling.config import DecoderConfig
+from byollm.modeling.quantized import Linear
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q (..., heads, head_dim), k (..., kv_heads, head_dim), v as k) -> (..., heads, head_dim)"""
@@ -39,10 +40,10 @@ class Attention(nn.Module):
             config.heads * config.head_dim,
             config.kv_heads * config.head_dim,
         )
-        self.q_proj = nn.Linear(hidden, width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(hidden, kv_width, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(hidden, kv_width, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(width, hidden, bias=config.output_bias)
+        self.q_proj: Linear = nn.Linear(hidden, width, bias=config.qkv_bias)
+        self.k_proj: Linear = nn.Linear(hidden, kv_width, bias=config.qkv_bias)
+        self.v_proj: Linear = nn.Linear(hidden, kv_width, bias=config.qkv_bias)
+        self.o_proj: Linear = nn.Linear(width, hidden, bias=config.output_bias)
         self.q_norm: Norm | None = None
         self.k_norm: Norm | None = None
         if config.qk_norm:
@@ -71,9 +72,9 @@ class MLP(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_proj = nn.Linear(hidden, inner, bias=bias) if config.gated_mlp else None
-        self.up_proj = nn.Linear(hidden, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.gate_proj: Linear | None = nn.Linear(hidden, inner, bias=bias) if config.gated_mlp else None
+        self.up_proj: Linear = nn.Linear(hidden, inner, bias=bias)
+        self.down_proj: Linear = nn.Linear(inner, hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` (..., hidden) to the same shape."""

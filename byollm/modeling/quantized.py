@@ -89,6 +89,13 @@ class QuantizedEmbedding(_Packed):
         rows = PackedWeight(self.codes[at], self.scales[at], self.scheme, (at.numel(), self.embedding_dim))
         return dequantise(rows, torch.float32).view(*tokens.shape, self.embedding_dim)
 
-    def scores(self, hidden: Tensor) -> Tensor:
-        """Multiply hidden states (..., embedding_dim) by every row: (..., num_embeddings)."""
-        return F.linear(hidden, self.dequantised(hidden.dtype))
+
+Linear = nn.Linear | QuantizedLinear
+Embedding = nn.Embedding | QuantizedEmbedding
+
+
+def weight_of(module: Linear | Embedding) -> Tensor:
+    """Return a module's weight (out, in) as numbers; packed ones in float32."""
+    if isinstance(module, QuantizedLinear | QuantizedEmbedding):
+        return module.dequantised(torch.float32)
+    return module.weight.detach()

@@ -1,6 +1,7 @@
 """Whether the tensors that a checkpoint stores are those of the decoder that its config describes."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -48,8 +49,11 @@ def check_tensors(
     weights: Tensors,
     shapes: Mapping[str, tuple[int, ...]],
     names: Mapping[str, str],
+    packed: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Compare what is stored at `place`, under `names`, with the `shapes` that a decoder has.
+
+    `packed` gives the types of codes and scales; all other tensors are numbers of any type.
 
     Raises:
         CheckpointError: they differ; every missing, left-over and misshapen tensor is named.
@@ -61,13 +65,14 @@ def check_tensors(
     for name in sorted(shapes.keys() & names.keys()):
         if (found := weights.shape(names[name])) != shapes[name]:
             misshapen.append(f"{name} is {found}, expected {shapes[name]}")
-        if (kind := weights.dtype(names[name])) not in FLOATS:
-            unreadable.append(f"{name} is {kind}")
+        allowed = (packed[name],) if name in packed else FLOATS
+        if (kind := weights.dtype(names[name])) not in allowed:
+            unreadable.append(f"{name} is {kind}, expected {' or '.join(allowed)}")
     faults = [
         _list("missing", missing),
         _list("left over", left_over),
         _list("misshapen", misshapen),
-        _list(f"of a type other than {', '.join(FLOATS)}", unreadable),
+        _list("of another type", unreadable),
     ]
     if any(faults):
         raise CheckpointError(

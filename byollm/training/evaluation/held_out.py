@@ -57,7 +57,7 @@ def validate_held_out(
             f"{prepared} was prepared with another tokenizer than the model's ({tokenizer}); name the data "
             "that the model was trained on"
         )
-    hardware = Hardware(decoder.head_weight.device, torch.float32)
+    hardware = Hardware(decoder.device, torch.float32)
     validator = Validator(rows, rows.bytes / rows.tokens, length, batch_size, hardware)
     rows.advance = advance
     return validator.validate(decoder)

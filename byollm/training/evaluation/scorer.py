@@ -36,7 +36,7 @@ class DecoderScorer(TemplateLM):  # type: ignore[misc]  # lm-eval carries no typ
         self.decoder = decoder.eval()
         self.text = tokenizer
         self.max_length = decoder.config.max_positions
-        self._device = decoder.head_weight.device
+        self._device = decoder.device
         self.advance = advance
 
     @property
