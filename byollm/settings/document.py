@@ -19,7 +19,8 @@ One typed tree. Each layer overrides the one before it:
 2. `config/base.yaml`, for every environment,
 3. `config/<env>.yaml`, for the environment named by `--env` (`dev` unless told otherwise),
 4. environment variables: `{ENVIRONMENT_PREFIX}SECTION__FIELD`, such as
-   `{ENVIRONMENT_PREFIX}SERVER__PORT=9000`; lists and mappings are written as JSON.
+   `{ENVIRONMENT_PREFIX}SERVER__PORT=9000`; lists and mappings are written as JSON,
+   and `null` takes a value away.
 
 An unknown setting or a value that is not allowed is refused before anything starts, with its path, the value
 and what is allowed. `byollm config show --env dev` prints the result of all layers.

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
+        env_parse_none_str="null",  # as in YAML
         use_attribute_docstrings=True,
         validate_default=True,
         nested_model_default_partial_update=True,

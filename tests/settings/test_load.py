@@ -30,6 +30,12 @@ def test_variables_override_files(directory: Path, monkeypatch: pytest.MonkeyPat
     assert (settings.server.port, settings.server.host) == (8300, "127.0.0.1")
 
 
+def test_a_variable_takes_a_value_away(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYOLLM__ENDPOINT__HOST_IMAGE", "null")
+    monkeypatch.setenv("BYOLLM__ENDPOINT__INSTANCE_TYPE", "ml.c7i.xlarge")
+    assert load_settings("dev", directory).endpoint.host_image is None
+
+
 def test_an_unknown_environment_names_those_that_exist(directory: Path) -> None:
     with pytest.raises(SettingsError, match=r"no environment 'prod'.*dev, empty"):
         load_settings("prod", directory)
