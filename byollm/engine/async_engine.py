@@ -8,22 +8,25 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, Self
 from weakref import WeakValueDictionary
 
-from byollm.engine.errors import AdmissionError, EngineClosedError, EngineError
+from byollm.engine.errors import AdmissionError, EngineClosedError, EngineError, UnknownAdapterError
 from byollm.engine.messages import (
     LENGTH,
     Abort,
     Add,
     Embed,
     EngineInfo,
+    LoadAdapter,
     Loaded,
     Progress,
     Read,
     Refused,
     Score,
     Stop,
+    UnloadAdapter,
     pack,
     unpack,
 )
@@ -138,6 +141,7 @@ class AsyncEngine:
         self._open: dict[str, int] = {}  # sequences that the engine has not finished, by request
         self._open_total = 0
         self._readings: dict[str, asyncio.Future[Any]] = {}
+        self._adapters: set[str] = set()
         self._all_done = asyncio.Event()
 
     async def start(self) -> None:
@@ -193,6 +197,7 @@ class AsyncEngine:
         request_id: str | None = None,
         salt: str = "",
         whole: bool = False,
+        adapter: str | None = None,
     ) -> OutputStream:
         """Queue a call at once and return the stream of its increments.
 
@@ -205,12 +210,15 @@ class AsyncEngine:
             request_id: names the call; made up if not given.
             salt: see above.
             whole: whether each sequence is to come in one piece, when it has ended.
+            adapter: the name of one that was loaded, to answer with.
 
         Raises:
-            AdmissionError: the call can never be served, or the queue is full (QueueFullError).
+            AdmissionError: the call can never be served, the queue is full (QueueFullError), or there is no
+                such adapter (UnknownAdapterError).
             EngineClosedError: the engine is not running or takes no more requests.
         """
         self._check_open()
+        self._check_adapter(adapter)
         request_id = request_id or f"request-{uuid.uuid4().hex}"
         if request_id in self._open:
             raise AdmissionError(
@@ -223,33 +231,86 @@ class AsyncEngine:
         self._streams[request_id] = stream
         self._open[request_id] = params.n
         self._open_total += params.n
-        self._send(Add(request_id, list(prompt_token_ids), params, salt, whole))
+        self._send(Add(request_id, list(prompt_token_ids), params, salt, whole, adapter))
         return stream
 
-    async def score(self, tokens: Sequence[int], top: int) -> list[TokenLogprobs]:
+    async def load_adapter(self, name: str, directory: Path, pinned: bool = False) -> None:
+        """Load an adapter, or a new version of it. Calls under way keep the version they began with.
+
+        Args:
+            name: what calls ask for.
+            directory: as PEFT saves it; the engine's process reads it.
+            pinned: whether it keeps the slot that it once got.
+
+        Raises:
+            ByollmError: it is no adapter for this model (AdapterError), there is no room for it
+                (AdapterLimitError), or it cannot be done (EngineError).
+        """
+        await self._change(LoadAdapter(uuid.uuid4().hex, name, directory, pinned))
+        self._adapters.add(name)
+
+    async def unload_adapter(self, name: str) -> None:
+        """Let an adapter no longer be asked for. Calls under way keep it to their end.
+
+        Raises:
+            EngineError: there is none of this name (UnknownAdapterError), or it cannot be done.
+        """
+        self._check_adapter(name)
+        self._adapters.discard(name)  # at once: no call may come after the message
+        await self._change(UnloadAdapter(uuid.uuid4().hex, name))
+
+    async def _change(self, command: LoadAdapter | UnloadAdapter) -> None:
+        self._check_open()
+        refusal = await self._ask(command)
+        if refusal is not None:
+            raise refusal
+
+    def _check_adapter(self, name: str | None) -> None:
+        if name is not None and name not in self._adapters:
+            raise UnknownAdapterError(
+                f"there is no adapter {name!r}; there are: {', '.join(sorted(self._adapters)) or 'none'}",
+                "model",
+            )
+
+    async def score(self, tokens: Sequence[int], top: int, adapter: str | None = None) -> list[TokenLogprobs]:
         """Return the log-probabilities of each token but the first; see `reader.score`.
 
         Raises:
             AdmissionError: the model cannot read it.
             EngineError: it cannot be done (EngineClosedError: as the engine is not running).
         """
-        result: list[TokenLogprobs] = await self._read([tokens], Score(uuid.uuid4().hex, list(tokens), top))
+        self._check_adapter(adapter)
+        command = Score(uuid.uuid4().hex, list(tokens), top, adapter)
+        result: list[TokenLogprobs] = await self._read([tokens], command)
         return result
 
-    async def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
+    async def embed(self, texts: Sequence[Sequence[int]], adapter: str | None = None) -> list[bytes]:
         """Return the embedding of each text, as little-endian float32 numbers; see `reader.embed`.
 
         Raises:
-            AdmissionError: the model cannot read one of them.
+            AdmissionError: the model cannot read one of them, or this engine does not embed.
             EngineError: it cannot be done (EngineClosedError: as the engine is not running).
         """
-        result: list[bytes] = await self._read(texts, Embed(uuid.uuid4().hex, list(map(list, texts))))
+        if not self.info.embeds:
+            raise AdmissionError(
+                "this server's engine does not embed with the model that it generates with; name one that "
+                "does in the setting server.embedding_model",
+                "model",
+            )
+        self._check_adapter(adapter)
+        command = Embed(uuid.uuid4().hex, list(map(list, texts)), adapter)
+        result: list[bytes] = await self._read(texts, command)
         return result
 
     async def _read(self, texts: Sequence[Sequence[int]], command: Score | Embed) -> Any:
-        loop = self._check_open()
+        self._check_open()
         for text in texts:
             self.info.limits.check_readable(text)
+        return await self._ask(command)
+
+    async def _ask(self, command: Score | Embed | LoadAdapter | UnloadAdapter) -> Any:
+        """Send a command and wait for what comes of it."""
+        loop = self._check_open()
         future = self._readings[command.request_id] = loop.create_future()
         self._send(command)
         try:

@@ -3,14 +3,16 @@
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from byollm.engine.adapters import BASE, Adapters, LoadedAdapter
 from byollm.engine.admission import Limits
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.device import choose_device, choose_dtype
@@ -22,7 +24,8 @@ from byollm.engine.messages import EngineInfo
 from byollm.engine.outputs import EngineStats, FinishReason, Output, TokenLogprobs
 from byollm.engine.reader import Gradual, embed, score
 from byollm.engine.request import Request
-from byollm.engine.runner import make_runner
+from byollm.engine.overlap import Overlap
+from byollm.engine.runner import Runner, make_runner
 from byollm.engine.sampler import Sample, sample_ahead
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.scheduler import Chunk, Scheduler
@@ -30,10 +33,12 @@ from byollm.engine.speculation import Drafter
 from byollm.engine.step import Failure, Run, compute, failure_of, wipe
 from byollm.engine.text_stream import TextStream
 from byollm.engine.uniform import fold_index
-from byollm.modeling import Decoder, IncrementalDetokenizer, Tokenizer, load_decoder
+from byollm.modeling import Adapter, Decoder, IncrementalDetokenizer, Tokenizer, load_adapter, load_decoder
 from byollm.settings.engine import EngineSettings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -54,11 +59,10 @@ class Engine:
         model_name: str = "model",
     ) -> None:
         config = decoder.config
-        weight = decoder.head_weight
         self.tokenizer = tokenizer
         self.model_name = model_name
         self.max_context = min(settings.max_context or config.max_positions, config.max_positions)
-        blocks = choose_num_blocks(config, settings, self.max_context, weight.dtype, weight.device)
+        blocks = choose_num_blocks(config, settings, self.max_context, decoder.dtype, decoder.device)
         self.limits = Limits(
             vocab_size=config.vocab_size,
             context=self.max_context,
@@ -71,8 +75,13 @@ class Engine:
             settings.max_running,
             settings.max_batch_tokens,
             settings.prefix_caching,
+            settings.adapter_slots,
         )
-        self.runner = make_runner(decoder, blocks, settings)
+        self.runner = make_runner(decoder, blocks, settings) if runner is None else runner(decoder, blocks)
+        self._overlap = Overlap(self.runner, self.scheduler)
+        self._adapters = Adapters(self.scheduler.slots, settings.max_adapters)
+        self._max_rank = settings.max_adapter_rank
+        self._asked: Counter[str] = Counter()  # unfinished sequences by the name of their adapter
         most = settings.speculative_tokens if settings.speculative == "auto" else 0
         self._drafter = Drafter(most, settings.speculative_match)
         self._read_chunk = settings.max_batch_tokens
@@ -124,9 +133,12 @@ class Engine:
         prompt_token_ids: Sequence[int],
         params: SamplingParams,
         salt: str = "",
+        adapter: LoadedAdapter | None = None,
         wanted: Callable[[], bool] = lambda: True,
     ) -> list[Request]:
         """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
+
+        They keep the version of their adapter, as `find_adapter` gave it, to their end.
 
         Calls share the cache of common beginnings only where their `salt` is equal. A grammar that was not
         compiled before takes up to half a minute, unless `wanted` says that nobody waits any more.
@@ -152,6 +164,7 @@ class Engine:
                 endings=tuple(endings),
                 grammar=None if grammar is None else GrammarState(grammar, self._masks),
                 salt=salt,
+                adapter=adapter,
             )
             for index in range(params.n)
         ]
@@ -166,21 +179,63 @@ class Engine:
         self._unfinished[requests[0].request_id] = list(requests)
         for request in requests:
             self.scheduler.add(request)
+            if request.adapter is not None:
+                self._asked[request.adapter.name] += 1
 
     def add_request(
-        self, request_id: str, prompt_token_ids: Sequence[int], params: SamplingParams, salt: str = ""
+        self,
+        request_id: str,
+        prompt_token_ids: Sequence[int],
+        params: SamplingParams,
+        salt: str = "",
+        adapter: str | None = None,
     ) -> None:
-        """Check and queue one call.
+        """Check and queue one call, for the model with the adapter of this name if one is given.
 
         Raises:
-            AdmissionError: it can never be served, the queue is full, or the id is in use.
+            AdmissionError: it can never be served, the queue is full, the id is in use, or there is no such
+                adapter.
         """
         if request_id in self._unfinished:
             raise AdmissionError(
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
         self.limits.check_room(len(self.scheduler.running) + len(self.scheduler.waiting), params.n)
-        self.add(self.make_requests(request_id, prompt_token_ids, params, salt))
+        self.add(self.make_requests(request_id, prompt_token_ids, params, salt, self.find_adapter(adapter)))
+
+    def load_adapter(self, name: str, directory: Path, pinned: bool = False) -> None:
+        """Load an adapter as PEFT saves it, or a new version of it; a pinned one keeps the slot that it gets.
+
+        Raises:
+            AdapterError: it is no adapter for this model.
+            AdapterLimitError: there is no room for it.
+        """
+        self.add_adapter(self.read_adapter(name, directory, pinned))
+
+    def read_adapter(self, name: str, directory: Path, pinned: bool = False) -> tuple[Adapter, bool]:
+        """Do of `load_adapter` what takes long. Safe from any thread."""
+        self._adapters.check_room(name, pinned)
+        return load_adapter(directory, self.runner.config, name, self._max_rank), pinned
+
+    def add_adapter(self, adapter: tuple[Adapter, bool]) -> None:
+        """Let requests that come now have an adapter that was read."""
+        self._adapters.add(*adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """Let an adapter no longer be asked for; who has asked already keeps it to the end.
+
+        Raises:
+            UnknownAdapterError: there is none of this name.
+        """
+        self._adapters.remove(name)
+
+    def find_adapter(self, name: str | None) -> LoadedAdapter | None:
+        """Return the present version of an adapter; None for None.
+
+        Raises:
+            UnknownAdapterError: there is none of this name.
+        """
+        return None if name is None else self._adapters.find(name)
 
     def abort(self, request_id: str) -> list[Output]:
         """End a call now and free its blocks; returns its last outputs, none if it is unknown or finished."""
@@ -204,19 +259,64 @@ class Engine:
         A request whose computation fails ends with finish_reason "error"; the others go on.
         """
         started = time.perf_counter()
-        drafts = self._drafter.propose(self.scheduler.running)
-        outputs = self._postprocess(compute(self.runner, self.scheduler, self.scheduler.schedule(drafts)))
+        outputs = [] if self.scheduler.roomy else self._postprocess(self._overlap.land())
+        under_way = self._overlap.chunks
+        drafts = {} if under_way else self._drafter.propose(self.scheduler.running)
+        chunks = self.scheduler.schedule(drafts, under_way)
+        for adapter, error in self._fill_slots():
+            guilty = [request for request in self.scheduler.running if request.adapter is adapter]
+            outputs += [self._fail(request, failure_of(error)) for request in guilty]
+            chunks = [chunk for chunk in chunks if chunk.request.adapter is not adapter]
+            self.scheduler.slots.vacate(adapter)
+        self._overlap.launch(chunks)
+        outputs += self._postprocess(self._overlap.land())
+        outputs += self._postprocess(compute(self.runner, self.scheduler, self._overlap.follow(chunks)))
         self._steps_total += 1
         self._last_step_seconds = time.perf_counter() - started
         return outputs
 
-    def score(self, tokens: Sequence[int], top: int) -> Gradual[list[TokenLogprobs]]:
+    def score(
+        self, tokens: Sequence[int], top: int, adapter: LoadedAdapter | None = None
+    ) -> Gradual[list[TokenLogprobs]]:
         """Find how probable each token of a text is after those before it, beside the steps."""
-        return score(self.runner, tokens, top, self._read_chunk)
+        return self._read(adapter, lambda slot: score(self.runner, tokens, top, self._read_chunk, slot))
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> Gradual[list[bytes]]:
+    def embed(
+        self, texts: Sequence[Sequence[int]], adapter: LoadedAdapter | None = None
+    ) -> Gradual[list[bytes]]:
         """Embed texts, beside the steps."""
-        return embed(self.runner, texts, self._read_chunk)
+        return self._read(adapter, lambda slot: embed(self.runner, texts, self._read_chunk, slot))
+
+    def _read(self, adapter: LoadedAdapter | None, reading: Callable[[int], Gradual[T]]) -> Gradual[T]:
+        """Read with an adapter: wait for a slot, and hold it until all is read."""
+        if adapter is None:
+            return (yield from reading(BASE))
+        slots = self.scheduler.slots
+        slots.readers_waiting += 1
+        try:
+            while (slot := slots.acquire(adapter)) is None:
+                yield
+        finally:
+            slots.readers_waiting -= 1
+        try:
+            for failed, error in self._fill_slots():
+                if failed is adapter:
+                    raise error
+            return (yield from reading(slot))
+        finally:
+            slots.release(adapter)
+
+    def _fill_slots(self) -> list[tuple[LoadedAdapter, Exception]]:
+        """Put adapters where the scheduler wants them; return those for which that cannot be done."""
+        failed = []
+        for slot, adapter in self.scheduler.slots.take_changes().items():
+            try:
+                self.runner.set_adapter(slot, None if adapter is None else adapter.weights)
+            except Exception as error:
+                logger.exception("slot %d could not be filled", slot)
+                if adapter is not None:
+                    failed.append((adapter, error))
+        return failed
 
     def stats(self) -> EngineStats:
         """Return counters and gauges. Safe from any thread."""
@@ -237,6 +337,9 @@ class Engine:
             draft_tokens_total=self._drafter.drafted,
             accepted_tokens_total=self._drafter.right,
             peak_memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * 1024,
+            adapter_slots=self.scheduler.slots.size,
+            adapters_running=tuple(held := self.scheduler.slots.held()),
+            adapters_waiting=tuple(name for name, asked in self._asked.items() if asked > held[name]),
         )
 
     def _text_stream(self, stops: tuple[str, ...]) -> TextStream:
@@ -352,6 +455,8 @@ class Engine:
         self._forget(request)
 
     def _forget(self, request: Request) -> None:
+        if request.adapter is not None:
+            self._asked -= Counter([request.adapter.name])  # none is left at zero
         siblings = self._unfinished[request.request_id]
         siblings.remove(request)
         if not siblings:

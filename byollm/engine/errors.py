@@ -31,5 +31,13 @@ class GrammarError(EngineError):
     """A grammar that is not valid, or too large or too costly; the message continues "the grammar: "."""
 
 
+class UnknownAdapterError(AdmissionError):
+    """A request names an adapter that is not there."""
+
+
+class AdapterLimitError(EngineError):
+    """There is no room for another adapter."""
+
+
 class QueueFullError(AdmissionError):
     """Too many sequences wait already; the same request may be taken later."""

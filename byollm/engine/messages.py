@@ -32,6 +32,7 @@ class Add(NamedTuple):
     params: SamplingParams
     salt: str
     whole: bool
+    adapter: str | None = None
 
 
 class Abort(NamedTuple):
@@ -46,6 +47,7 @@ class Score(NamedTuple):
     request_id: str
     tokens: list[int]
     top: int
+    adapter: str | None = None
 
 
 class Embed(NamedTuple):
@@ -53,6 +55,26 @@ class Embed(NamedTuple):
 
     request_id: str
     texts: list[list[int]]
+    adapter: str | None = None
+
+
+class LoadAdapter(NamedTuple):
+    """Load an adapter, or a new version of it; `Read` comes, with the error as its result if it is refused.
+
+    Requests that come later get it, those under way keep what they began with.
+    """
+
+    request_id: str
+    name: str
+    directory: "Path"
+    pinned: bool
+
+
+class UnloadAdapter(NamedTuple):
+    """Let an adapter no longer be asked for; see `Read`, as for `LoadAdapter`."""
+
+    request_id: str
+    name: str
 
 
 class Stop(NamedTuple):
@@ -71,6 +93,7 @@ class EngineInfo:
         hidden_size: of the model, and of its embeddings.
         dtype: the type of its weights, such as `float32`.
         device: where it runs, such as `cpu`.
+        embeds: whether it can embed texts.
     """
 
     limits: Limits
@@ -80,6 +103,7 @@ class EngineInfo:
     hidden_size: int
     dtype: str
     device: str
+    embeds: bool = True
 
 
 class Loaded(NamedTuple):

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from byollm.engine.attention import PagedAttention, Span, bucket
 from byollm.engine.kv_cache import KVCache
+from byollm.engine.lora import SlottedAdapters
 from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
-from byollm.modeling import Decoder
+from byollm.modeling import Adapter, Decoder
 
 
 class ModelRunner:
@@ -22,10 +23,11 @@ class ModelRunner:
 
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
         self.config = decoder.config
-        self.dtype = decoder.head_weight.dtype
-        self.device = decoder.head_weight.device
+        self.dtype = decoder.dtype
+        self.device = decoder.device
         self.cache = cache
         self._decoder = decoder.eval()
+        self._adapters = SlottedAdapters(decoder)
         self._windows = [decoder.config.window(layer) for layer in range(decoder.config.layers)]
 
     @torch.inference_mode()
@@ -35,10 +37,14 @@ class ModelRunner:
         Running a chunk again gives the same entries in the same places, so a step that failed may be
         repeated.
         """
-        pieces = [Piece(chunk.tokens, chunk.start, chunk.request.blocks) for chunk in chunks]
+        pieces = [Piece(chunk.tokens, chunk.start, chunk.request.blocks, chunk.slot) for chunk in chunks]
         hidden, ends = self._forward(pieces, self.cache)
         rows = [row for end, chunk in zip(ends, chunks, strict=True) for row in range(end - chunk.rows, end)]
         return self._logits(hidden, rows)
+
+    def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
+        """Put an adapter into a slot, in the place of what stands there; None empties it."""
+        self._adapters.put(slot, adapter)
 
     def new_cache(self, num_blocks: int) -> KVCache:
         """Return a cache beside the runner's own, for texts that are only read."""
@@ -65,14 +71,17 @@ class ModelRunner:
         )
         tokens: list[int] = []
         positions: list[int] = []
+        slots: list[int] = []
         ends = [0] * len(pieces)
         for i in order:
             tokens += pieces[i].tokens
             positions += range(pieces[i].start, pieces[i].end)
+            slots += [pieces[i].slot] * len(pieces[i].tokens)
             ends[i] = len(tokens)
         attend = PagedAttention(cache, [spans[i] for i in order], self._windows)
         flat = torch.tensor([tokens, positions], device=self.device)  # (2, tokens)
-        return self._decoder(flat[0], flat[1], attend), ends
+        with self._adapters.chosen(slots):
+            return self._decoder(flat[0], flat[1], attend), ends
 
     def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
         return self._decoder.logits(hidden[self._index(rows)]).float()

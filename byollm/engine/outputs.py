@@ -105,6 +105,9 @@ class EngineStats(NamedTuple):
         draft_tokens_total: tokens guessed in them.
         accepted_tokens_total: tokens guessed right.
         peak_memory_bytes: most memory that the engine's process has held.
+        adapter_slots: most adapters of one step.
+        adapters_running: the names of those that running sequences have.
+        adapters_waiting: the names of those that waiting sequences have.
     """
 
     running: int
@@ -122,3 +125,6 @@ class EngineStats(NamedTuple):
     draft_tokens_total: int
     accepted_tokens_total: int
     peak_memory_bytes: int
+    adapter_slots: int = 0
+    adapters_running: tuple[str, ...] = ()
+    adapters_waiting: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 
+from byollm.engine.adapters import BASE
 from byollm.engine.kv_cache import BLOCK_SIZE
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.pieces import Piece
@@ -23,7 +24,9 @@ Gradual = Generator[None, None, T]
 """Yields after each part of the work, and returns what came of all."""
 
 
-def score(runner: Runner[C], tokens: Sequence[int], top: int, chunk: int) -> Gradual[list[TokenLogprobs]]:
+def score(
+    runner: Runner[C], tokens: Sequence[int], top: int, chunk: int, slot: int = BASE
+) -> Gradual[list[TokenLogprobs]]:
     """Find how probable each token of a text is after those before it.
 
     Args:
@@ -31,6 +34,7 @@ def score(runner: Runner[C], tokens: Sequence[int], top: int, chunk: int) -> Gra
         tokens: the text.
         top: how many of the most probable tokens to report at each place.
         chunk: most tokens to compute at once.
+        slot: of the adapter to read with.
 
     Returns:
         One entry a token, from the second on; the first comes after nothing.
@@ -39,7 +43,7 @@ def score(runner: Runner[C], tokens: Sequence[int], top: int, chunk: int) -> Gra
     read = tokens[:-1]  # nothing comes after the last
     cache, (blocks,) = _room(runner, [read])
     for start in range(0, len(read), chunk):
-        piece = Piece(read[start : start + chunk], start, blocks)
+        piece = Piece(read[start : start + chunk], start, blocks, slot)
         logits = runner.read_logits([piece], cache)
         following = list(tokens[start + 1 : piece.end + 1])
         logprobs += report_logprobs(logits.log_softmax(-1), following, [top] * len(following))
@@ -47,13 +51,16 @@ def score(runner: Runner[C], tokens: Sequence[int], top: int, chunk: int) -> Gra
     return logprobs
 
 
-def embed(runner: Runner[C], texts: Sequence[Sequence[int]], chunk: int) -> Gradual[list[bytes]]:
+def embed(
+    runner: Runner[C], texts: Sequence[Sequence[int]], chunk: int, slot: int = BASE
+) -> Gradual[list[bytes]]:
     """Average the final hidden states of each text, scaled to length 1.
 
     Args:
         runner: computes.
         texts: token ids, at least one a text.
         chunk: most tokens to compute at once; short texts go together.
+        slot: of the adapter to read with.
 
     Returns:
         For each text `hidden_size` little-endian float32 numbers.
@@ -64,7 +71,7 @@ def embed(runner: Runner[C], texts: Sequence[Sequence[int]], chunk: int) -> Grad
         totals = torch.zeros(len(group), runner.config.hidden_size, device=runner.device)
         for start in range(0, max(map(len, group)), chunk):  # more than once only for a text alone
             pieces = [
-                Piece(text[start : start + chunk], start, blocks)
+                Piece(text[start : start + chunk], start, blocks, slot)
                 for text, blocks in zip(group, places, strict=True)
             ]
             hidden = runner.read_hidden(pieces, cache)

@@ -3,12 +3,16 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from byollm.engine.adapters import BASE, LoadedAdapter
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.text_stream import TextStream
 
 if TYPE_CHECKING:
     from byollm.engine.grammar_state import GrammarState
     from byollm.engine.speculation import History
+
+UNREAD = -1
+"""Stands for a token that was chosen on the device and has not been read from it yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -20,7 +24,7 @@ class Request:
     Attributes:
         request_id: the caller's name for the call.
         index: 0 to n - 1.
-        tokens: prompt and answer so far.
+        tokens: prompt and answer so far; the last one may be UNREAD while a step is under way.
         prompt_length: how many of `tokens` are the prompt.
         params: how to sample.
         seed: what the draws of this sequence depend on, beside the position.
@@ -33,6 +37,9 @@ class Request:
         counts: how often each token stands in the answer; kept only where a penalty needs it.
         salt: sequences share cache blocks only where this is equal; for whatever else than the tokens their
             contents depend on, or for tenants that must not learn of each other.
+        adapter: what changes the model for this sequence; None: nothing.
+        slot: where the adapter stands while the sequence runs.
+        overtaken: how often another with an adapter was admitted before this one, as it waited for a slot.
         keys: of the first full blocks, as far as they were needed.
         published: how many of `blocks` can be found by their keys.
         cached: how many tokens were found in the cache when the sequence was first admitted; None before.
@@ -56,6 +63,9 @@ class Request:
     blocks: list[int] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
     salt: str = ""
+    adapter: LoadedAdapter | None = None
+    slot: int = BASE
+    overtaken: int = 0
     keys: list[bytes] = field(default_factory=list)
     published: int = 0
     cached: int | None = None
@@ -68,8 +78,13 @@ class Request:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens generated so far."""
-        return len(self.tokens) - self.prompt_length
+        """Tokens generated so far, and read."""
+        return len(self.tokens) - self.prompt_length - (self.tokens[-1] == UNREAD)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more tokens may be generated, counting one that is not read yet."""
+        return len(self.tokens) - self.prompt_length >= self.max_tokens
 
     @property
     def remaining(self) -> int:

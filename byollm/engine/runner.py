@@ -53,6 +53,9 @@ class Runner(Protocol[C]):
 
     def read_hidden(self, pieces: Sequence[Piece], cache: C) -> Tensor:
         """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
+    def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
+        """Put an adapter into a slot, in the place of what stands there; None empties it."""
+
 
     def read_logits(self, pieces: Sequence[Piece], cache: C) -> Tensor:
         """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
@@ -70,7 +73,7 @@ def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> 
     library = load_library() if fits and settings.kernels != "torch" else None
     if library is not None:
         threads = settings.threads or torch.get_num_threads()
-        precision = _precision(decoder, settings, tiles=bool(library.byollm_tiles()))
+        precision = _precision(decoder, tiles=bool(library.byollm_tiles()))
         return NativeRunner(library, decoder, num_blocks, precision, threads)
     wanted = "engine.quantization" if settings.quantization else "engine.kernels: native"
     if settings.quantization or settings.kernels == "native":

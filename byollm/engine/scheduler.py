@@ -1,9 +1,11 @@
 """Which tokens of which sequences the next step computes. Knows nothing of tensors."""
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from byollm.engine.adapters import BASE, AdapterSlots
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.prefix import block_keys
 from byollm.engine.request import Request
@@ -34,6 +36,11 @@ class Chunk:
         known = self.request.tokens[self.start : self.end]
         return [*known, *self.draft] if self.draft else known
 
+    @property
+    def slot(self) -> int:
+        """Where the adapter stands that they are computed with."""
+        return self.request.slot
+
 
 class Scheduler:
     """First come, first served, with one budget of tokens a step.
@@ -52,17 +59,28 @@ class Scheduler:
 
     Drafts get what blocks and budget the decoding sequences leave; nobody is preempted for one.
 
+    A sequence with an adapter is admitted when that stands in a slot, or there is one that no running
+    sequence holds. Others may overtake one that waits for a slot: those without an adapter, which cannot
+    delay it, and of those whose adapter is there `max_running` at most: then slots fall free.
+
     Args:
         pool: the cache blocks.
         max_running: most sequences that hold blocks.
         max_batch_tokens: the budget; at least `max_running`.
         prefix_caching: whether blocks are published.
+        adapter_slots: most adapters that the sequences of one step may have.
     """
 
     def __init__(
-        self, pool: BlockPool, max_running: int, max_batch_tokens: int, prefix_caching: bool = True
+        self,
+        pool: BlockPool,
+        max_running: int,
+        max_batch_tokens: int,
+        prefix_caching: bool = True,
+        adapter_slots: int = 0,
     ) -> None:
         self.pool = pool
+        self.slots = AdapterSlots(adapter_slots)
         self.max_running = max_running
         self.max_batch_tokens = max_batch_tokens
         self.prefix_caching = prefix_caching
@@ -101,11 +119,19 @@ class Scheduler:
                 self.pool.publish(request.blocks[index], keys[index])
             request.published = full
 
-    def schedule(self, drafts: Mapping[Request, list[int]] | None = None) -> list[Chunk]:
+    @property
+    def roomy(self) -> bool:
+        """Whether the next step can preempt nobody: a block is free for each running sequence."""
+        return self.pool.num_free >= len(self.running)
+
+    def schedule(
+        self, drafts: Mapping[Request, list[int]] | None = None, under_way: Sequence[Chunk] = ()
+    ) -> list[Chunk]:
         """Return the chunks of the next step, decoding ones first; blocks for all of them are allocated.
 
         Args:
             drafts: guesses of what some of the decoding sequences go on with.
+            under_way: chunks that are being computed; those who need the same blocks wait for them.
         """
         preemptions = self.preemptions
         chunks = self._decodes()
@@ -119,7 +145,7 @@ class Scheduler:
                 if budget > 0 and request.remaining > 1:
                     budget -= self._take(request, budget, chunks)
         if self.preemptions == preemptions:
-            self._admit(budget, chunks)
+            self._admit(budget, chunks, under_way)
         return chunks
 
     def _decodes(self) -> list[Chunk]:
@@ -127,7 +153,9 @@ class Scheduler:
         size = self.pool.block_size
         for request in self.running:  # the list shrinks from its end when somebody is preempted
             known = len(request.tokens)
-            if request.computed == known - 1 and (len(request.blocks) * size >= known or self._grow(request)):
+            if request.computed != known - 1 or request.exhausted:
+                continue
+            if len(request.blocks) * size >= known or self._grow(request):
                 chunks.append(Chunk(request, known - 1, known))
         return chunks
 
@@ -162,17 +190,26 @@ class Scheduler:
         self.pool.free(request.blocks[used:])
         del request.blocks[used:]
 
-    def _admit(self, budget: int, chunks: list[Chunk]) -> None:
-        while self.waiting and budget > 0 and len(self.running) < self.max_running:
-            request = next(iter(self.waiting))
+    def _admit(self, budget: int, chunks: list[Chunk], under_way: Sequence[Chunk]) -> None:
+        held_up: list[Request] = []  # those at the head of the queue that wait for a slot
+        while budget > 0 and len(self.running) < self.max_running:
+            request = next(islice(self.waiting, len(held_up), None), None)
+            if request is None:
+                return
+            if not self._may_have_slot(request, held_up):
+                held_up.append(request)
+                if len(held_up) > self.max_running:  # a longer search would cost more than it finds
+                    return
+                continue
             found = self._find(request)
             missing = self.pool.blocks_for(len(request.tokens)) - len(found)
             if missing + self.pool.count_free(found) + len(self.running) > self.pool.num_free:
                 return
-            if self._under_way(request, len(found), chunks):
+            if self._under_way(request, len(found), [*chunks, *under_way]):
                 return
             del self.waiting[request]
             self.running.append(request)
+            self._take_slot(request, held_up)
             self.pool.hold(found)
             request.blocks = found + self.pool.allocate(missing)
             request.computed = len(found) * self.pool.block_size
@@ -182,6 +219,22 @@ class Scheduler:
                 self.prefix_queries += len(request.tokens)
                 self.prefix_hits += request.computed
             budget -= self._take(request, budget, chunks)
+
+    def _may_have_slot(self, request: Request, held_up: list[Request]) -> bool:
+        if request.adapter is None:
+            return True
+        if self.slots.readers_waiting or (held_up and held_up[0].overtaken >= self.max_running):
+            return False
+        return self.slots.available(request.adapter)
+
+    def _take_slot(self, request: Request, held_up: list[Request]) -> None:
+        if request.adapter is None:
+            return
+        slot = self.slots.acquire(request.adapter)
+        assert slot is not None, "a slot was available, and is not"
+        request.slot = slot
+        if held_up:
+            held_up[0].overtaken += 1
 
     def _find(self, request: Request) -> list[int]:
         if not self.prefix_caching:
@@ -209,6 +262,9 @@ class Scheduler:
         return count
 
     def _release(self, request: Request) -> list[int]:
+        if request.adapter is not None:
+            self.slots.release(request.adapter)
+            request.slot = BASE
         freed = self.pool.free(request.blocks)
         request.blocks = []
         request.computed = request.published = 0
@@ -217,6 +273,7 @@ class Scheduler:
     def check_invariants(self) -> None:
         """Assert what must hold between any two calls."""
         self.pool.check_invariants([request.blocks for request in self.running])
+        self.slots.check_invariants(Counter(r.adapter for r in self.running if r.adapter is not None))
         assert len(self.running) <= self.max_running
         assert len(set(self.running)) == len(self.running)
         assert not set(self.running) & set(self.waiting)

@@ -1,6 +1,7 @@
 """What an engine has to be for the worker to step it."""
 
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from byollm.engine.messages import EngineInfo
@@ -29,6 +30,7 @@ class StepEngine(Protocol[R]):
         prompt_token_ids: Sequence[int],
         params: SamplingParams,
         salt: str = "",
+        adapter: Any = None,
         wanted: Callable[[], bool] = ...,
     ) -> list[R]:
         """Check a call and return its sequences, to be given to `add`. Called from any thread."""
@@ -51,10 +53,22 @@ class StepEngine(Protocol[R]):
     def step(self) -> list[Output]:
         """Compute one batch and return its increments."""
 
-    def score(self, tokens: Sequence[int], top: int) -> Reading:
+    def find_adapter(self, name: str | None) -> Any:
+        """Return what requests with the adapter of this name are made with; None for None."""
+
+    def read_adapter(self, name: str, directory: Path, pinned: bool) -> Any:
+        """Read and check an adapter, to be given to `add_adapter`. Called from any thread."""
+
+    def add_adapter(self, adapter: Any) -> None:
+        """Let requests that come now have an adapter that was read."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Let an adapter no longer be asked for."""
+
+    def score(self, tokens: Sequence[int], top: int, adapter: Any = None) -> Reading:
         """Find how probable each token of a text is, a piece at a time."""
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> Reading:
+    def embed(self, texts: Sequence[Sequence[int]], adapter: Any = None) -> Reading:
         """Embed texts, a piece at a time."""
 
     def stats(self) -> EngineStats:

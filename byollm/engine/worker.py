@@ -19,12 +19,14 @@ from byollm.engine.messages import (
     Embed,
     File,
     Load,
+    LoadAdapter,
     Loaded,
     Progress,
     Read,
     Refused,
     Score,
     Stop,
+    UnloadAdapter,
     pack,
     receive,
 )
@@ -182,18 +184,48 @@ class Worker(Generic[R]):
                 self._commands.put(partial(self._obey, message))
         self._commands.put(self._stop)
 
-    def _obey(self, message: Add | Abort | Score | Embed) -> list[Output] | None:
+    def _obey(
+        self, message: Add | Abort | Score | Embed | LoadAdapter | UnloadAdapter
+    ) -> list[Output] | None:
         match message:
             case Add():
                 return self._add(message)
             case Abort():
                 return self._abort(message.request_id)
-            case Score():
-                reading = self._engine.score(message.tokens, message.top)
-            case Embed():
-                reading = self._engine.embed(message.texts)
-        self._readings.append((message.request_id, reading))
+            case Score(request_id, tokens, top, adapter):
+                reading = self._engine.score(tokens, top, self._engine.find_adapter(adapter))
+                self._readings.append((request_id, reading))
+            case Embed(request_id, texts, adapter):
+                reading = self._engine.embed(texts, self._engine.find_adapter(adapter))
+                self._readings.append((request_id, reading))
+            case LoadAdapter():
+                read = partial(self._read_adapter, message)
+                threading.Thread(target=read, name="byollm-read-adapter", daemon=True).start()
+            case UnloadAdapter():
+                self._answer(message.request_id, partial(self._engine.unload_adapter, message.name))
         return None
+
+    def _read_adapter(self, message: LoadAdapter) -> None:
+        """Read an adapter beside the steps, and have it added between two of them."""
+        try:
+            adapter = self._engine.read_adapter(message.name, message.directory, message.pinned)
+        except Exception as error:
+            add: Callable[[], None] = partial(_raise, error)
+        else:
+            add = partial(self._engine.add_adapter, adapter)
+        self._commands.put(partial(self._answer, message.request_id, add))
+
+    def _answer(self, request_id: str, do: Callable[[], None]) -> None:
+        """Do something with adapters, and say whether it was refused."""
+        refusal, fault = None, None
+        try:
+            do()
+        except ByollmError as error:
+            refusal = error
+        except Exception as error:
+            logger.exception("an adapter could not be loaded or unloaded")
+            fault = failure_of(error).reason
+        self._send(Read(request_id, refusal, fault))
 
     def _stop(self) -> None:
         self._stopping = True
@@ -202,21 +234,22 @@ class Worker(Generic[R]):
         self._preparing[call.request_id] = call
         if call.whole:
             self._whole.update((call.request_id, index) for index in range(call.params.n))
+        adapter = self._engine.find_adapter(call.adapter)  # of now, whatever is loaded meanwhile
         if self._engine.is_prepared(call.params):
-            return self._prepare(call)()
+            return self._prepare(call, adapter)()
         # One that takes long must not hold up others: a thread each.
-        prepare = partial(self._prepare_beside, call)
+        prepare = partial(self._prepare_beside, call, adapter)
         threading.Thread(target=prepare, name="byollm-compile-grammar", daemon=True).start()
         return None
 
-    def _prepare_beside(self, call: Add) -> None:
-        self._commands.put(self._prepare(call))
+    def _prepare_beside(self, call: Add, adapter: Any) -> None:
+        self._commands.put(self._prepare(call, adapter))
 
-    def _prepare(self, call: Add) -> Callable[[], list[Output] | None]:
+    def _prepare(self, call: Add, adapter: Any) -> Callable[[], list[Output] | None]:
         """Make the sequences of a call, which may need its grammar compiled; return what is to follow."""
         try:
             requests = self._engine.make_requests(
-                *call[:4], wanted=lambda: call.request_id in self._preparing
+                *call[:4], adapter, wanted=lambda: call.request_id in self._preparing
             )
         except GrammarError as error:
             return partial(self._refuse, call, Failure(str(error), "grammar"))
@@ -237,8 +270,15 @@ class Worker(Generic[R]):
     def _abort(self, request_id: str) -> list[Output]:
         if (call := self._preparing.pop(request_id, None)) is not None:
             return _endings(call, finish_reason="abort")
+        for reading_id, reading in self._readings:
+            if reading_id == request_id:
+                reading.close()
         self._readings = deque(kept for kept in self._readings if kept[0] != request_id)
         return self._engine.abort(request_id)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _endings(call: Add, **why: Any) -> list[Output]:

@@ -59,6 +59,16 @@ class EngineSettings(Section):
     """Most tokens guessed at a time."""
 
     speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
+    adapter_slots: Annotated[int, Field(ge=0, le=256)] = 8
+    """Most LoRA adapters that the requests of one step may have; others wait until a slot falls free. None
+    takes memory before it is used; 0 switches adapters off."""
+
+    max_adapters: Annotated[int, Field(ge=1)] = 64
+    """Most adapters that may be loaded; those beyond the slots wait in main memory."""
+
+    max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] = 64
+    """The largest rank of an adapter; one with a larger is refused."""
+
     """How many last tokens must have occurred before for what followed them to be a guess."""
 
     stream_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
