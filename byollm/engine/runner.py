@@ -13,7 +13,7 @@ from byollm.engine.native_runner import NativeRunner
 from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import Precision, load_library
-from byollm.modeling import Decoder, DecoderConfig
+from byollm.modeling import Adapter, Decoder, DecoderConfig
 from byollm.settings.engine import EngineSettings
 
 
@@ -48,14 +48,14 @@ class Runner(Protocol[C]):
         They may be overwritten by the next run.
         """
 
+    def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
+        """Put an adapter into a slot, in the place of what stands there; None empties it."""
+
     def new_cache(self, num_blocks: int) -> C:
         """Return a cache beside the runner's own, for texts that are only read."""
 
     def read_hidden(self, pieces: Sequence[Piece], cache: C) -> Tensor:
         """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
-    def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
-        """Put an adapter into a slot, in the place of what stands there; None empties it."""
-
 
     def read_logits(self, pieces: Sequence[Piece], cache: C) -> Tensor:
         """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
