@@ -5,10 +5,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from byollm.settings.base import Section
+from byollm.settings.vllm import KEPT, VllmOptions, no_use
 
 
 class EngineSettings(Section):
     """How much the engine takes on at once, and with which numbers it computes."""
+
+    backend: Literal["byollm", "vllm"] = "byollm"
+    """What computes: byollm's own engine, or vLLM, for models that are larger than one GPU or of another kind
+    (docs/vllm.md). In a file, `engine: vllm` says the same."""
+
+    vllm: VllmOptions = {}  # noqa: RUF012 (pydantic copies it)
+    """Options for vLLM under its own names, such as `{tensor_parallel_size: 4}`."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` takes CUDA when a GPU is there."""
@@ -51,14 +59,6 @@ class EngineSettings(Section):
     prefix_caching: bool = True
     """Whether prompts that begin alike share the cache of what they have in common, later ones included."""
 
-    speculative: Literal["auto", "off"] = "auto"
-    """Guess how an answer goes on from what stands before, and check several tokens in one step: the same
-    answers, sooner where they quote or repeat. `auto` guesses only where that is likely to pay."""
-
-    speculative_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """Most tokens guessed at a time."""
-
-    speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
     adapter_slots: Annotated[int, Field(ge=0, le=256)] = 8
     """Most LoRA adapters that the requests of one step may have; others wait until a slot falls free. None
     takes memory before it is used; 0 switches adapters off."""
@@ -69,6 +69,14 @@ class EngineSettings(Section):
     max_adapter_rank: Annotated[int, Field(ge=1, le=1024)] = 64
     """The largest rank of an adapter; one with a larger is refused."""
 
+    speculative: Literal["auto", "off"] = "auto"
+    """Guess how an answer goes on from what stands before, and check several tokens in one step: the same
+    answers, sooner where they quote or repeat. `auto` guesses only where that is likely to pay."""
+
+    speculative_tokens: Annotated[int, Field(ge=1, le=64)] = 8
+    """Most tokens guessed at a time."""
+
+    speculative_match: Annotated[int, Field(ge=1, le=64)] = 3
     """How many last tokens must have occurred before for what followed them to be a guess."""
 
     stream_interval_s: Annotated[float, Field(ge=0, le=1)] = 0.02
@@ -89,4 +97,17 @@ class EngineSettings(Section):
             raise ValueError(
                 "cache_blocks and cache_bytes both set the size of the KV cache: set one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_backend(self) -> Self:
+        if self.backend == "byollm":
+            if self.vllm:
+                raise ValueError(
+                    "vllm has options, and backend is byollm: set backend: vllm, or take them out"
+                )
+            return self
+        for name, field in type(self).model_fields.items():
+            if name not in KEPT and getattr(self, name) != field.default:
+                raise ValueError(no_use(name))
         return self

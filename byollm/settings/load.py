@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -12,6 +13,17 @@ from byollm.settings.errors import SettingsError
 from byollm.settings.tree import ENVIRONMENT_PREFIX, Settings
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+class Layers(YamlConfigSettingsSource):
+    """The files, one over the other."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        """Read one; `engine: vllm` in it is short for `engine: {backend: vllm}`."""
+        values = super()._read_file(file_path)
+        if isinstance(values.get("engine"), str):
+            values["engine"] = {"backend": values["engine"]}
+        return values
 
 
 def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
@@ -41,7 +53,7 @@ def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            layers = YamlConfigSettingsSource(settings_cls, yaml_file=files, deep_merge=True)
+            layers = Layers(settings_cls, yaml_file=files, deep_merge=True)
             return init_settings, env_settings, layers
 
     _refuse_unknown_variables()
