@@ -1,11 +1,10 @@
-"""Where kernels run: compiled on a GPU where there is one, else in Triton's interpreter (wrong in bfloat16)."""
-
-from collections.abc import Callable
-from typing import Any
+"""Where kernels run: compiled on a GPU where there is one, else in Triton's interpreter."""
 
 import pytest
 import torch
 from torch import Tensor
+
+from tests.kernels.gpu.support import Close, Draw
 
 GPU = torch.cuda.is_available()
 BOUNDS = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 2e-3), torch.bfloat16: (1.6e-2, 1.6e-2)}
@@ -16,6 +15,7 @@ def device() -> torch.device:
     return torch.device("cuda" if GPU else "cpu")
 
 
+# Products in bfloat16 are wrong in the interpreter.
 @pytest.fixture(
     scope="session", params=[torch.float32, torch.float16] + [torch.bfloat16] * GPU, ids=lambda t: str(t)[6:]
 )
@@ -25,9 +25,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(scope="session")
-def draw(device: torch.device, dtype: torch.dtype) -> Callable[..., Tensor]:
-    """Normal numbers of a shape, the same for the same seed."""
-
+def draw(device: torch.device, dtype: torch.dtype) -> Draw:
     def numbers(*shape: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * seed + sum(shape))
         return torch.randn(shape, generator=generator).to(device, dtype)
@@ -36,9 +34,7 @@ def draw(device: torch.device, dtype: torch.dtype) -> Callable[..., Tensor]:
 
 
 @pytest.fixture(scope="session")
-def close() -> Callable[[Any, Any], None]:
-    """Hold tensors to what a definition gives in float32, within what their own type can tell."""
-
+def close() -> Close:
     def check(actual: Tensor, expected: Tensor) -> None:
         rtol, atol = BOUNDS[actual.dtype]
         torch.testing.assert_close(actual.float(), expected.float(), rtol=rtol, atol=atol)

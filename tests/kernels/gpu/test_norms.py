@@ -1,11 +1,8 @@
 """Norms in Triton against their definitions in torch."""
 
-from collections.abc import Callable
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 pytest.importorskip("triton")
 
@@ -13,9 +10,8 @@ from byollm.kernels import layer_norm, rms_norm
 from byollm.kernels.gpu import norms
 from byollm.kernels.layer_norm import add_layer_norm
 from byollm.kernels.rms_norm import add_rms_norm
+from tests.kernels.gpu.support import FEW, Close, Draw
 
-Draw = Callable[..., Tensor]
-Close = Callable[[Tensor, Tensor], None]
 SHAPES = [(1, 1), (3, 80), (2, 3, 33), (5, 192), (40, 64), (2, 1200)]
 
 
@@ -65,7 +61,7 @@ def test_stream_is_added_to_and_normalised_as_it_then_is(
 
 
 @given(rows=st.integers(1, 40), size=st.integers(1, 300))
-@settings(max_examples=15, deadline=None)
+@FEW
 def test_rows_of_any_number_and_size(rows: int, size: int, draw: Draw, close: Close) -> None:
     x, weight = draw(rows, size), draw(size, seed=1)
     close(norms.rms_norm(x, weight, 1e-6), rms_norm(x.float(), weight.float(), 1e-6))
