@@ -50,8 +50,9 @@ class VllmAdapters:
         except Exception as error:  # its complaints are of many kinds
             logger.exception("vLLM does not load an adapter")
             raise AdapterError(
-                f"vLLM does not take it ({type(error).__name__}); its log says why. It has to be a LoRA adapter "
-                "of this model, of a rank within engine.vllm.max_lora_rank, and engine.vllm.enable_lora true"
+                f"vLLM does not take it ({type(error).__name__}); its log says why. It has to be a LoRA "
+                "adapter of this model, of a rank up to engine.vllm.max_lora_rank, and "
+                "engine.vllm.enable_lora has to be true"
             ) from None
         self._by_name[name] = request
 

@@ -294,10 +294,8 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
         file: reads from it.
         load: what to load.
     """
-    from byollm.engine.engine import Engine
-
     try:
-        engine = Engine.load(load.directory, load.settings)
+        engine = _load(load)
     except ByollmError as error:
         link.sendall(pack(Refused(str(error))))
         return
@@ -305,6 +303,16 @@ def load_and_serve(link: socket.socket, file: File, load: Load) -> None:
     gc.collect()
     gc.freeze()
     serve(engine, link, file, load.settings, load.settings.stall_seconds + PATIENCE_SECONDS)
+
+
+def _load(load: Load) -> StepEngine[Any]:
+    if load.settings.backend == "vllm":
+        from byollm.engine.vllm_engine import VllmEngine
+
+        return VllmEngine.load(load.directory, load.settings)
+    from byollm.engine.engine import Engine
+
+    return Engine.load(load.directory, load.settings)
 
 
 def serve(
