@@ -3,20 +3,19 @@
 import ctypes
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from byollm.engine.kv_cache import BLOCK_SIZE, zeros
+from byollm.engine.native_model import NativeModel
 from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
-from byollm.kernels.cpu import Batch, KernelError, Precision, Shape
-from byollm.kernels.cpu.library import PARTS, check
-from byollm.modeling import Decoder, DecoderConfig
-from byollm.modeling.layers import DecoderLayer, Norm
+from byollm.kernels.cpu import Batch, Precision
+from byollm.modeling import Adapter, Decoder, DecoderConfig
 
 PADDING = 16  # channels to which a value's row is filled up
 
@@ -61,10 +60,9 @@ class NativeRunner:
 
     Args:
         library: the compiled kernels.
-        decoder: the model on the CPU; its embeddings are read where they are, its other weights are packed,
-            and may go.
+        decoder: the model on the CPU; its embeddings are read where they are, its other weights may go.
         num_blocks: size of the cache.
-        precision: of the packed weights.
+        precision: in which weights are kept that are not packed.
         threads: how many compute together.
     """
 
@@ -72,38 +70,35 @@ class NativeRunner:
         self, library: ctypes.CDLL, decoder: Decoder, num_blocks: int, precision: Precision, threads: int
     ) -> None:
         self.config = decoder.config
-        self.dtype = decoder.embed_tokens.weight.dtype
+        self.dtype = decoder.dtype
         self.device = torch.device("cpu")
-        self._library = library
-        half = self.dtype == torch.bfloat16
         self.cache = self.new_cache(num_blocks)
-        self._shape = _shape(decoder, half)
-        self._model = library.byollm_new(ctypes.byref(self._shape), threads)
-        if not self._model:
-            raise KernelError(f"the CPU kernels could not start: {library.byollm_failure().decode()}")
-        self._scores = torch.empty(0, self._shape.vocab)
-        self._pack(decoder, precision)
-
-    def __del__(self) -> None:
-        if getattr(self, "_model", None):
-            self._library.byollm_free(self._model)
+        self._model = NativeModel(library, decoder, precision, threads)
+        self._scores = torch.empty(0, self.config.vocab_size)
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute the chunks into the cache; return float32 logits (rows of all chunks, vocab), in order.
 
         They may be overwritten by the next run: steps mostly have as many rows as those before them.
         """
+        # Rows with one adapter side by side: they are multiplied with it together.
+        order = sorted(range(len(chunks)), key=lambda i: chunks[i].slot)
         pieces: list[Piece] = []
-        rows: list[int] = []
+        ends = [0] * len(chunks)
         end = 0
-        for chunk in chunks:
-            pieces.append(Piece(chunk.tokens, chunk.start, chunk.request.blocks))
-            end += chunk.end - chunk.start
-            rows += range(end - chunk.rows, end)
+        for i in order:
+            chunk = chunks[i]
+            pieces.append(Piece(chunk.tokens, chunk.start, chunk.request.blocks, chunk.slot))
+            ends[i] = end = end + chunk.end - chunk.start
+        rows = [row for chunk, end in zip(chunks, ends, strict=True) for row in range(end - chunk.rows, end)]
         if len(rows) != self._scores.shape[0]:
-            self._scores = torch.empty(len(rows), self._shape.vocab)
+            self._scores = torch.empty(len(rows), self.config.vocab_size)
         self._forward(pieces, self.cache, output_rows=rows, scores=self._scores)
         return self._scores
+
+    def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
+        """Put an adapter into a slot, in the place of what stands there; None empties it."""
+        self._model.set_adapter(slot, adapter)
 
     def new_cache(self, num_blocks: int) -> NativeCache:
         """Return a cache beside the runner's own, for texts that are only read."""
@@ -112,13 +107,13 @@ class NativeRunner:
 
     def read_hidden(self, pieces: Sequence[Piece], cache: NativeCache) -> Tensor:
         """Compute texts into a cache; return float32 final hidden states, (tokens of all pieces, hidden)."""
-        hidden = torch.empty(sum(len(piece.tokens) for piece in pieces), self._shape.hidden)
+        hidden = torch.empty(sum(len(piece.tokens) for piece in pieces), self.config.hidden_size)
         self._forward(pieces, cache, hidden=hidden)
         return hidden
 
     def read_logits(self, pieces: Sequence[Piece], cache: NativeCache) -> Tensor:
         """Compute texts into a cache; return float32 logits, (tokens of all pieces, vocab)."""
-        scores = torch.empty(sum(len(piece.tokens) for piece in pieces), self._shape.vocab)
+        scores = torch.empty(sum(len(piece.tokens) for piece in pieces), self.config.vocab_size)
         self._forward(pieces, cache, output_rows=range(len(scores)), scores=scores)
         return scores
 
@@ -130,14 +125,15 @@ class NativeRunner:
         scores: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> None:
-        parts: tuple[list[int], ...] = [], [], [0], [], [], [*output_rows]
-        ids, positions, first_rows, tables, first_ids, _ = parts
-        for tokens, start, blocks, _ in pieces:
+        parts: tuple[list[int], ...] = [], [], [0], [], [], [*output_rows], []
+        ids, positions, first_rows, tables, first_ids, _, slots = parts
+        for tokens, start, blocks, slot in pieces:
             positions += range(start, start + len(tokens))
             ids += tokens
             first_rows.append(len(ids))
             first_ids.append(len(tables))
             tables += blocks
+            slots.append(slot)
         *starts, size = accumulate(map(len, parts), initial=0)
         numbers = array("i", struct.pack(f"{size}i", *chain.from_iterable(parts)))
         at = [numbers.buffer_info()[0] + numbers.itemsize * start for start in starts]
@@ -155,95 +151,10 @@ class NativeRunner:
             output_rows=at[5],
             scores=None if scores is None else scores.data_ptr(),
             hidden=None if hidden is None else hidden.data_ptr(),
+            slots=at[6],
         )
-        check(self._library, self._library.byollm_forward(self._model, ctypes.byref(batch)))
+        self._model.forward(batch)
 
     def profile(self) -> dict[str, float]:
         """Return the seconds spent so far in each part of all steps."""
-        seconds = (ctypes.c_double * len(PARTS))()
-        self._library.byollm_profile(self._model, ctypes.byref(seconds))
-        return dict(zip(PARTS, seconds, strict=True))
-
-    def _pack(self, decoder: Decoder, precision: Precision) -> None:
-        config = decoder.config
-        for number, layer in enumerate(cast(Iterable[DecoderLayer], decoder.layers)):
-            attention, mlp = layer.self_attn, layer.mlp
-            self._linear(number, "qkv", precision, attention.q_proj, attention.k_proj, attention.v_proj)
-            self._linear(number, "o", precision, attention.o_proj)
-            gate = () if mlp.gate_proj is None else (mlp.gate_proj,)
-            self._linear(number, "up", precision, *gate, mlp.up_proj)
-            self._linear(number, "down", precision, mlp.down_proj)
-            self._norm(number, "before", layer.input_layernorm)
-            if layer.post_attention_layernorm is not None:
-                self._norm(number, "after", layer.post_attention_layernorm)
-            if attention.q_norm is not None and attention.k_norm is not None:
-                self._vector(number, "q_norm", attention.q_norm.weight)
-                self._vector(number, "k_norm", attention.k_norm.weight)
-            window = config.window(number) or 0
-            check(self._library, self._library.byollm_window(self._model, number, window))
-        self._norm(0, "last", decoder.norm)
-        if decoder.rotary is not None:
-            self._vector(0, "cos", decoder.rotary.cos)
-            self._vector(0, "sin", decoder.rotary.sin)
-        self._matrix(0, "head", precision, decoder.head_weight, None)
-        tokens = decoder.embed_tokens.weight
-        positions = None if decoder.embed_positions is None else decoder.embed_positions.weight
-        self._embeddings = tokens, positions  # read where they are, so they have to stay
-        self._library.byollm_tables(
-            self._model,
-            tokens.data_ptr(),
-            None if positions is None else positions.data_ptr(),
-            int(tokens.dtype == torch.bfloat16),
-        )
-
-    def _linear(self, layer: int, name: str, precision: Precision, *linears: torch.nn.Linear) -> None:
-        weight = torch.cat([linear.weight.detach() for linear in linears])
-        biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-        self._matrix(layer, name, precision, weight, torch.cat(biases) if biases else None)
-
-    def _matrix(
-        self, layer: int, name: str, precision: Precision, weight: Tensor, bias: Tensor | None
-    ) -> None:
-        weight = weight.detach().float().contiguous()
-        bias = None if bias is None else bias.float().contiguous()
-        status = self._library.byollm_linear(
-            self._model,
-            layer,
-            name.encode(),
-            weight.data_ptr(),
-            *weight.shape,
-            None if bias is None else bias.data_ptr(),
-            precision,
-        )
-        check(self._library, status)
-
-    def _norm(self, layer: int, name: str, norm: Norm) -> None:
-        self._vector(layer, name, norm.weight)
-        if norm.bias is not None:
-            self._vector(layer, f"{name}_bias", norm.bias)
-
-    def _vector(self, layer: int, name: str, values: Tensor) -> None:
-        values = values.detach().float().contiguous()
-        status = self._library.byollm_vector(
-            self._model, layer, name.encode(), values.data_ptr(), values.numel()
-        )
-        check(self._library, status)
-
-
-def _shape(decoder: Decoder, half: bool) -> Shape:
-    config = decoder.config
-    return Shape(
-        vocab=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.layers,
-        heads=config.heads,
-        kv_heads=config.kv_heads,
-        head_dim=config.head_dim,
-        inner=config.intermediate_size,
-        rotary_pairs=config.rotary_dim // 2,
-        layer_norm=config.norm == "layer",
-        gated=config.gated_mlp,
-        parallel=config.parallel_residual,
-        half_cache=half,
-        eps=config.norm_eps,
-    )
+        return self._model.profile()

@@ -14,7 +14,12 @@ from byollm.engine.pieces import Piece
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import Precision, load_library
 from byollm.modeling import Adapter, Decoder, DecoderConfig
+from byollm.modeling.packed import Scheme
+from byollm.modeling.packed_decoder import pack_decoder
 from byollm.settings.engine import EngineSettings
+
+LOADING_GROUP = 32
+"""Weights that share a scale where `engine.quantization` rounds at loading."""
 
 
 class Cache(Protocol):
@@ -64,32 +69,36 @@ class Runner(Protocol[C]):
 def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> Runner[Any]:
     """Return the fastest runner that the settings and the machine allow.
 
+    Where `settings.quantization` asks for it, the weights of the decoder are rounded in place.
+
     Raises:
         EngineError: the settings ask for kernels that are not there.
     """
-    weight = decoder.head_weight
+    if settings.quantization is not None and decoder.scheme is not None:
+        raise EngineError(
+            f"engine.quantization is {settings.quantization}, but the model's weights are packed into "
+            f"{decoder.scheme.kind} already: leave the setting out, or name the model that was not packed"
+        )
+    if settings.quantization is not None:
+        pack_decoder(decoder, Scheme(settings.quantization, LOADING_GROUP))
     # What a subclass of the decoder does, the kernels do not know.
-    fits = weight.device.type == "cpu" and type(decoder) is Decoder
+    fits = decoder.device.type == "cpu" and type(decoder) is Decoder
     library = load_library() if fits and settings.kernels != "torch" else None
     if library is not None:
         threads = settings.threads or torch.get_num_threads()
         precision = _precision(decoder, tiles=bool(library.byollm_tiles()))
         return NativeRunner(library, decoder, num_blocks, precision, threads)
-    wanted = "engine.quantization" if settings.quantization else "engine.kernels: native"
-    if settings.quantization or settings.kernels == "native":
+    if settings.kernels == "native":
         raise EngineError(
-            f"{wanted} needs the compiled CPU kernels, and {_why(weight.device)}: install byollm where a C++ "
-            "compiler is, on a processor with AVX2 or AVX-512, or leave the setting out"
+            f"engine.kernels: native needs the compiled CPU kernels, and {_why(decoder.device)}: install "
+            "byollm where a C++ compiler is, on a processor with AVX2 or AVX-512, or leave the setting out"
         )
-    return ModelRunner(decoder, KVCache(decoder.config, num_blocks, weight.dtype, weight.device))
+    return ModelRunner(decoder, KVCache(decoder.config, num_blocks, decoder.dtype, decoder.device))
 
 
-def _precision(decoder: Decoder, settings: EngineSettings, tiles: bool) -> Precision:
-    if settings.quantization is not None:
-        return {"int8": Precision.INT8, "int4": Precision.INT4}[settings.quantization]
-    if (
-        tiles and decoder.head_weight.dtype == torch.bfloat16
-    ):  # activations are rounded only where torch's would be
+def _precision(decoder: Decoder, tiles: bool) -> Precision:
+    """Return how weights are kept that are not packed."""
+    if tiles and decoder.dtype == torch.bfloat16:  # activations are rounded only where torch's would be
         return Precision.TILES
     # Half the memory to read, and not a bit is lost where the checkpoint was stored in bfloat16.
     narrow = all(torch.equal(p, p.bfloat16().to(p.dtype)) for p in decoder.parameters() if p.dim() > 1)

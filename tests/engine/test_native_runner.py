@@ -15,6 +15,9 @@ from byollm.engine.runner import make_runner
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import KernelError, Precision, load_library
 from byollm.modeling import Decoder, DecoderConfig
+from byollm.modeling.packed import Scheme
+from byollm.modeling.packed_decoder import pack_decoder
+from byollm.modeling.quantized import QuantizedEmbedding
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import FAMILIES, make_decoder
 from tests.engine.support import make_request, needs_kernels, run
@@ -30,6 +33,13 @@ BLOCKS = 24
 def native(decoder: Decoder, precision: Precision = Precision.FLOAT32) -> NativeRunner:
     assert library is not None
     return NativeRunner(library, decoder, BLOCKS, precision, threads=1)
+
+
+def kept(decoder: Decoder, precision: Precision) -> Decoder:
+    """A decoder as it is, or packed into the integers of a precision."""
+    if precision in (Precision.INT8, Precision.INT4):
+        pack_decoder(decoder, Scheme(cast(Any, precision.name.lower()), 64))
+    return decoder
 
 
 def make_variant(variant: str) -> Decoder:
@@ -87,7 +97,7 @@ def test_scores_are_those_of_the_decoder(variant: str) -> None:
 @needs_kernels
 @pytest.mark.parametrize("precision", precisions)
 def test_neighbours_change_no_bit(precision: Precision) -> None:
-    decoder = make_variant("mistral sliding")
+    decoder = kept(make_variant("mistral sliding"), precision)
     texts = sequences(decoder.config.vocab_size)
     together = in_chunks(native(decoder, precision), texts)
     for text, scores in zip(texts, together, strict=True):
@@ -103,41 +113,12 @@ def test_bfloat16_weights_are_kept_as_they_are() -> None:
     torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
 
 
-def rounded(weight: Tensor, precision: Precision) -> Tensor:
-    """The weights (out, in) that the integers and scales stand for, by definition."""
-    groups = torch.nn.functional.pad(weight, (0, -weight.shape[1] % 32)).unflatten(1, (-1, 32))
-    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-    if precision == Precision.INT8:
-        scale = (extreme / 127).bfloat16().float()
-        integers = (groups / scale).round().clamp(-127, 127)
-    else:
-        scale = (extreme / -8).bfloat16().float()
-        integers = (groups / scale).round().clamp(-8, 7)
-    return (integers * scale).flatten(1)[:, : weight.shape[1]]
-
-
-@needs_kernels
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
-@pytest.mark.parametrize("variant", ["qwen3 biases, own head size", "gpt2 untied", "stablelm parallel"])
-def test_integer_weights_differ_by_the_rounding_of_activations_only(
-    variant: str, precision: Precision
-) -> None:
-    decoder = make_variant(variant)
-    texts = sequences(decoder.config.vocab_size)
-    found = in_chunks(native(decoder, precision), texts)
-    for module in decoder.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.weight.data = rounded(module.weight.data, precision)
-    for text, scores in zip(texts, found, strict=True):
-        expected = reference(decoder, text)[-1]
-        torch.testing.assert_close(scores[-1], expected, rtol=0, atol=0.02 * float(expected.abs().max()))
-
-
 @needs_kernels
 @pytest.mark.parametrize("precision", precisions)
 def test_what_is_not_finite_stays_so_and_with_whom_it_belongs(precision: Precision) -> None:
-    decoder = make_decoder(tie_embeddings=False)
-    decoder.embed_tokens.weight.data[7] = float("nan")
+    decoder = kept(make_decoder(tie_embeddings=False), precision)
+    table = decoder.embed_tokens
+    (table.scales if isinstance(table, QuantizedEmbedding) else table.weight.data)[7] = float("nan")
     subject = native(decoder, precision)
     ill, well = request([1, 7, 2], [0]), request([1, 2, 3], [1])
     scores = subject.run([Chunk(ill, 0, 3), Chunk(well, 0, 3)])
@@ -159,11 +140,10 @@ def test_a_draft_gets_scores_after_each_of_its_tokens() -> None:
 @needs_kernels
 def test_tiles_are_asked_for_only_where_they_are() -> None:
     decoder = make_decoder()
-    wide, narrow = EngineSettings(dtype="float32"), EngineSettings(dtype="bfloat16")
-    assert runner._precision(decoder, wide, tiles=True) == Precision.FLOAT32
+    assert runner._precision(decoder, tiles=True) == Precision.FLOAT32
     decoder = decoder.bfloat16()
-    assert runner._precision(decoder, narrow, tiles=True) == Precision.TILES
-    assert runner._precision(decoder, narrow, tiles=False) == Precision.BFLOAT16
+    assert runner._precision(decoder, tiles=True) == Precision.TILES
+    assert runner._precision(decoder, tiles=False) == Precision.BFLOAT16
     if not tiles:
         with pytest.raises(KernelError, match="built without tiles"):
             native(decoder, Precision.TILES)
@@ -227,11 +207,22 @@ def test_the_compiled_kernels_are_chosen_where_they_are(decoder: Decoder) -> Non
     assert isinstance(make_runner(decoder, 4, EngineSettings(kernels="torch")), ModelRunner)
 
 
-@pytest.mark.parametrize("settings", [EngineSettings(kernels="native"), EngineSettings(quantization="int4")])
 def test_where_they_are_not_torch_computes_unless_they_are_asked_for(
-    settings: EngineSettings, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "load_library", lambda: None)
     assert isinstance(make_runner(decoder, 4, EngineSettings()), ModelRunner)
     with pytest.raises(EngineError, match="needs the compiled CPU kernels"):
-        make_runner(decoder, 4, settings)
+        make_runner(decoder, 4, EngineSettings(kernels="native"))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_weights_are_rounded_at_loading_whatever_computes(kernels: Any) -> None:
+    decoder = make_decoder()
+    made = make_runner(decoder, 4, EngineSettings(quantization="int4", kernels=kernels))
+    assert decoder.scheme == Scheme("int4", 32)
+    scores = made.run([Chunk(request([5, 6, 7], [2]), 0, 3)])
+    expected = reference(decoder, [5, 6, 7])[-1:]
+    torch.testing.assert_close(scores, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+    with pytest.raises(EngineError, match="packed into int4 already"):
+        make_runner(decoder, 4, EngineSettings(quantization="int8"))

@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -69,27 +71,48 @@ struct Matrix {
   Numbers weight, bias;  // (out, in) and (out,) or empty
 };
 
+bool integers(Precision precision) { return precision == Precision::int8 || precision == Precision::int4; }
+
+// Weights as integers, an int each, with a scale for every `group` of a row.
+struct Integers {
+  int group = 0;
+  std::vector<int> values;
+  Numbers scales;
+};
+
+Integers to_integers(const Matrix& m, Precision precision) {
+  const bool bytes = precision == Precision::int8;
+  Integers out{m.out % 2 == 0 ? 32 : 96, {}, {}};
+  for (int row = 0; row < m.out; row++) {
+    for (int start = 0; start < m.in; start += out.group) {
+      const float *first = &m.weight[size_t(row) * m.in + start], *last = first + std::min(out.group, m.in - start);
+      const float extreme = *std::max_element(first, last, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+      const bool strange = std::any_of(first, last, [](float x) { return std::isnan(x); });
+      const float scale = strange ? std::nanf("") : halved(bytes ? extreme / 127 : extreme / -8);
+      out.scales.push_back(scale);
+      for (const float* x = first; x < last; x++)
+        out.values.push_back(scale == 0 ? 0 : std::clamp(int(std::lrintf(*x / scale)), bytes ? -127 : -8, bytes ? 127 : 7));
+    }
+  }
+  return out;
+}
+
+// The head and the embeddings of a model in four bits have eight.
+Precision wider(Precision precision) { return precision == Precision::int4 ? Precision::int8 : precision; }
+
 // The weights that a precision keeps.
 Numbers kept(const Matrix& m, Precision precision) {
   if (precision == Precision::float32) return m.weight;
   Numbers out = m.weight;
-  if (precision == Precision::bfloat16 || precision == Precision::tiles) {
+  if (!integers(precision)) {
     for (float& x : out) x = halved(x);
     return out;
   }
-  for (int row = 0; row < m.out; row++) {
-    for (int start = 0; start < m.in; start += 32) {
-      float* group = &out[size_t(row) * m.in + start];
-      const int count = std::min(32, m.in - start);
-      float extreme = 0;
-      for (int i = 0; i < count; i++)
-        if (std::fabs(group[i]) > std::fabs(extreme)) extreme = group[i];
-      const float scale = halved(precision == Precision::int8 ? extreme / 127 : extreme / -8);
-      const int low = precision == Precision::int8 ? -127 : -8, high = precision == Precision::int8 ? 127 : 7;
-      for (int i = 0; i < count; i++)
-        group[i] = scale == 0 ? 0 : scale * std::clamp(int(std::lrintf(group[i] / scale)), low, high);
-    }
-  }
+  const Integers in = to_integers(m, precision);
+  const int groups = (m.in + in.group - 1) / in.group;
+  for (int row = 0; row < m.out; row++)
+    for (int i = 0; i < m.in; i++)
+      out[size_t(row) * m.in + i] = in.values[size_t(row) * m.in + i] * in.scales[row * groups + i / in.group];
   return out;
 }
 
@@ -98,7 +121,7 @@ Numbers seen(const Numbers& x, Precision precision) {
   Numbers out = x;
   if (precision == Precision::tiles)
     for (float& v : out) v = halved(v);
-  if (precision == Precision::int8 || precision == Precision::int4) {
+  if (integers(precision)) {
     for (size_t start = 0; start < x.size(); start += 32) {
       const size_t end = std::min(start + 32, x.size());
       float peak = 0;
@@ -113,11 +136,16 @@ struct Norm {
   Numbers weight, bias;
 };
 
+struct Pair {
+  Matrix a, b;
+};
+
 struct LayerWeights {
   Matrix qkv, o, up, down;
   Norm before, after;
   Numbers q_norm, k_norm;
   int window = 0;
+  std::vector<std::map<std::string, Pair>> adapters;  // by slot and part
 };
 
 struct Variant {
@@ -127,19 +155,22 @@ struct Variant {
   int window;
 };
 
+Matrix draw_matrix(int out, int in, bool bias = false) {
+  return Matrix{out, in, draw(size_t(out) * in, 1 / std::sqrt(float(in))), bias ? draw(out, 0.3f) : Numbers{}};
+}
+
 struct Weights {
   Variant variant;
   std::vector<LayerWeights> layers;
   Matrix head;
   Norm last;
-  Numbers tokens, positions, cos, sin;
+  Matrix tokens;
+  Numbers positions, cos, sin;
 
   Weights(const Variant& v, int places) : variant(v) {
     const Shape& s = v.shape;
     const int width = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
-    auto matrix = [&](int out, int in, bool bias) {
-      return Matrix{out, in, draw(size_t(out) * in, 1 / std::sqrt(float(in))), bias ? draw(out, 0.3f) : Numbers{}};
-    };
+    auto matrix = [&](int out, int in, bool bias) { return draw_matrix(out, in, bias); };
     auto norm = [&](int size) {
       Norm out{draw(size, 0.2f), s.layer_norm ? draw(size, 0.3f) : Numbers{}};
       for (float& x : out.weight) x += 1;
@@ -157,7 +188,7 @@ struct Weights {
     }
     head = matrix(s.vocab, s.hidden, false);
     last = norm(s.hidden);
-    tokens = draw(size_t(s.vocab) * s.hidden, 1);
+    tokens = Matrix{s.vocab, s.hidden, draw(size_t(s.vocab) * s.hidden, 1), {}};
     if (s.rotary_pairs == 0) positions = draw(size_t(places) * s.hidden, 1);
     for (int p = 0; p < places; p++) {
       for (int i = 0; i < s.rotary_pairs; i++) {
@@ -179,6 +210,15 @@ Numbers product(const Matrix& m, const Numbers& weight, const Numbers& x, Precis
   return out;
 }
 
+// Add what the adapter in a slot, if there is one, adds to a part of a product, which begins at `to`.
+void adapt(const LayerWeights& l, int slot, const char* part, const Numbers& x, float* to) {
+  if (slot < 0 || l.adapters[slot].count(part) == 0) return;
+  const Pair& pair = l.adapters[slot].at(part);
+  const Numbers low = product(pair.a, pair.a.weight, x, Precision::float32);
+  const Numbers more = product(pair.b, pair.b.weight, low, Precision::float32);
+  for (size_t i = 0; i < more.size(); i++) to[i] += more[i];
+}
+
 void normalise(const Shape& s, const float* x, int size, const Numbers& weight, const Numbers& bias, float* to) {
   double mean = 0, squares = 0;
   if (s.layer_norm) mean = std::accumulate(x, x + size, 0.0) / size;
@@ -192,12 +232,14 @@ struct Answer {
   std::vector<Numbers> hidden, scores;
 };
 
-Answer decode(const Weights& w, const std::vector<int>& text, Precision precision) {
+Answer decode(const Weights& w, const std::vector<int>& text, Precision precision, int slot = -1) {
   const Shape& s = w.variant.shape;
   const int width = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim, n = int(text.size());
   std::vector<Numbers> x(n);
+  const Numbers tokens = kept(w.tokens, precision == Precision::tiles ? Precision::bfloat16 : wider(precision));
   for (int row = 0; row < n; row++) {
-    x[row].assign(&w.tokens[size_t(text[row]) * s.hidden], &w.tokens[size_t(text[row]) * s.hidden] + s.hidden);
+    const auto embedding = tokens.begin() + size_t(text[row]) * s.hidden;
+    x[row].assign(embedding, embedding + s.hidden);
     if (!w.positions.empty())
       for (int i = 0; i < s.hidden; i++) x[row][i] += w.positions[size_t(row) * s.hidden + i];
   }
@@ -210,6 +252,8 @@ Answer decode(const Weights& w, const std::vector<int>& text, Precision precisio
       Numbers normed(s.hidden);
       normalise(s, x[row].data(), s.hidden, l.before.weight, l.before.bias, normed.data());
       Numbers& r = all[row] = product(l.qkv, qkv, normed, precision);
+      adapt(l, slot, "q", normed, &r[0]), adapt(l, slot, "k", normed, &r[width]);
+      adapt(l, slot, "v", normed, &r[width + kv]);
       for (int head = 0; head < s.heads + s.kv_heads; head++) {
         float* v = &r[size_t(head) * s.head_dim];
         const Numbers& norm = head < s.heads ? l.q_norm : l.k_norm;
@@ -239,32 +283,69 @@ Answer decode(const Weights& w, const std::vector<int>& text, Precision precisio
           for (int i = 0; i < s.head_dim; i++) sums[i] += weights[t - from] / total * all[t][width + kv + at + i];
         for (int i = 0; i < s.head_dim; i++) attended[head * s.head_dim + i] = float(sums[i]);
       }
-      const Numbers added = product(l.o, o, attended, precision);
+      Numbers added = product(l.o, o, attended, precision);
+      adapt(l, slot, "o", attended, &added[0]);
       for (int i = 0; i < s.hidden; i++) x[row][i] += added[i];
 
       if (!s.parallel) normalise(s, x[row].data(), s.hidden, l.after.weight, l.after.bias, normed.data());
-      const Numbers u = product(l.up, up, normed, precision);
+      Numbers u = product(l.up, up, normed, precision);
+      if (s.gated) adapt(l, slot, "gate", normed, &u[0]);
+      adapt(l, slot, "up", normed, &u[s.gated ? s.inner : 0]);
       Numbers inner(s.inner);
       for (int i = 0; i < s.inner; i++) {
         const double v = u[i];
         inner[i] = float(s.gated ? v / (1 + std::exp(-v)) * u[s.inner + i]
                                  : 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))));
       }
-      const Numbers more = product(l.down, down, inner, precision);
+      Numbers more = product(l.down, down, inner, precision);
+      adapt(l, slot, "down", inner, &more[0]);
       for (int i = 0; i < s.hidden; i++) x[row][i] += more[i];
     }
   }
   Answer out;
-  const Numbers head = kept(w.head, precision);
+  const Numbers head = kept(w.head, wider(precision));
   for (const Numbers& row : x) {
     Numbers normed(s.hidden);
     normalise(s, row.data(), s.hidden, w.last.weight, w.last.bias, normed.data());
-    out.hidden.push_back(normed), out.scores.push_back(product(w.head, head, normed, precision));
+    out.hidden.push_back(normed), out.scores.push_back(product(w.head, head, normed, wider(precision)));
   }
   return out;
 }
 
 // ------------------------------------------------------------------------------- the same through the library
+
+uint16_t half(float x) {
+  x = halved(x);
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return uint16_t(bits >> 16);
+}
+
+std::vector<uint16_t> halves(const Numbers& x) {
+  std::vector<uint16_t> out;
+  std::transform(x.begin(), x.end(), std::back_inserter(out), half);
+  return out;
+}
+
+// Integers as they are handed over.
+struct Stored {
+  int group;
+  std::vector<uint8_t> codes;
+  std::vector<uint16_t> scales;
+
+  Stored(const Matrix& m, Precision precision) {
+    const Integers in = to_integers(m, precision);
+    group = in.group, scales = halves(in.scales);
+    for (int row = 0; row < m.out; row++) {
+      const int* values = &in.values[size_t(row) * m.in];
+      for (int i = 0; i < m.in; i++) {
+        if (precision == Precision::int8) codes.push_back(uint8_t(values[i]));
+        else if (i % 2 == 0) codes.push_back(uint8_t(8 << 4 | (values[i] + 8)));
+        else codes.back() = uint8_t((codes.back() & 15) | (values[i] + 8) << 4);
+      }
+    }
+  }
+};
 
 class Subject {
  public:
@@ -272,9 +353,17 @@ class Subject {
 
   Subject(const Weights& w, Precision precision, int threads) : shape_(w.variant.shape) {
     model_ = CALL(new)(&shape_, threads);
-    auto linear = [&](int layer, const char* name, const Matrix& m) {
-      done(CALL(linear)(model_, layer, name, m.weight.data(), m.out, m.in, m.bias.empty() ? nullptr : m.bias.data(),
-                        int32_t(precision)));
+    auto linear = [&](int layer, const char* name, const Matrix& m, Precision precision) {
+      const float* bias = m.bias.empty() ? nullptr : m.bias.data();
+      if (integers(precision)) {
+        const Stored stored(m, precision);
+        done(CALL(packed)(model_, layer, name, stored.codes.data(), stored.scales.data(), stored.group, m.out, m.in, bias,
+                          int32_t(precision)));
+      } else if (precision == Precision::bfloat16) {
+        done(CALL(linear)(model_, layer, name, halves(m.weight).data(), 1, m.out, m.in, bias, int32_t(precision)));
+      } else {
+        done(CALL(linear)(model_, layer, name, m.weight.data(), 0, m.out, m.in, bias, int32_t(precision)));
+      }
     };
     auto vector = [&](int layer, const char* name, const Numbers& values) {
       if (!values.empty()) done(CALL(vector)(model_, layer, name, values.data(), int64_t(values.size())));
@@ -282,7 +371,8 @@ class Subject {
     const int padded = (shape_.head_dim + 15) / 16 * 16, bytes = shape_.half_cache ? 2 : 4;
     for (int i = 0; i < shape_.layers; i++) {
       const LayerWeights& l = w.layers[i];
-      linear(i, "qkv", l.qkv), linear(i, "o", l.o), linear(i, "up", l.up), linear(i, "down", l.down);
+      linear(i, "qkv", l.qkv, precision), linear(i, "o", l.o, precision);
+      linear(i, "up", l.up, precision), linear(i, "down", l.down, precision);
       vector(i, "before", l.before.weight), vector(i, "before_bias", l.before.bias);
       vector(i, "after", l.after.weight), vector(i, "after_bias", l.after.bias);
       vector(i, "q_norm", l.q_norm), vector(i, "k_norm", l.k_norm);
@@ -291,21 +381,41 @@ class Subject {
       pages_.push_back(std::vector<char>(tokens * shape_.head_dim)), pages_.push_back(std::vector<char>(tokens * padded));
     }
     for (int i = 0; i < shape_.layers; i++) keys_.push_back(pages_[2 * i].data()), values_.push_back(pages_[2 * i + 1].data());
-    linear(0, "head", w.head);
+    linear(0, "head", w.head, wider(precision));
     vector(0, "last", w.last.weight), vector(0, "last_bias", w.last.bias);
     vector(0, "cos", w.cos), vector(0, "sin", w.sin);
-    CALL(tables)(model_, w.tokens.data(), w.positions.empty() ? nullptr : w.positions.data(), 0);
+    if (integers(precision)) {
+      tokens_ = std::make_unique<Stored>(w.tokens, Precision::int8);
+      done(CALL(table)(model_, "tokens", tokens_->codes.data(), int32_t(Precision::int8), tokens_->scales.data(),
+                       tokens_->group));
+    } else if (precision == Precision::float32) {
+      done(CALL(table)(model_, "tokens", w.tokens.weight.data(), int32_t(precision), nullptr, 0));
+    } else {
+      halves_ = halves(w.tokens.weight);
+      done(CALL(table)(model_, "tokens", halves_.data(), int32_t(Precision::bfloat16), nullptr, 0));
+    }
+    if (!w.positions.empty())
+      done(CALL(table)(model_, "positions", w.positions.data(), int32_t(Precision::float32), nullptr, 0));
   }
 
   ~Subject() { CALL(free)(model_); }
   Subject(const Subject&) = delete;
 
-  // Feed texts side by side in chunks that differ from text to text.
-  std::vector<Answer> decode(const std::vector<std::vector<int>>& texts) {
+  // Put adapters into slots, or if `there` is false take them out.
+  void adapt(const Weights& w, bool there = true) {
+    for (int i = 0; i < shape_.layers; i++)
+      for (size_t slot = 0; slot < w.layers[i].adapters.size(); slot++)
+        for (const auto& [part, pair] : w.layers[i].adapters[slot])
+          done(CALL(adapter)(model_, int32_t(slot), i, part.c_str(), there ? pair.a.weight.data() : nullptr,
+                             pair.b.weight.data(), pair.a.out));
+  }
+
+  // Feed texts side by side in chunks that differ from text to text; slots: of their adapters, or empty.
+  std::vector<Answer> decode(const std::vector<std::vector<int>>& texts, const std::vector<int>& slots = {}) {
     std::vector<Answer> out(texts.size());
     std::vector<size_t> computed(texts.size());
     for (int round = 0;; round++) {
-      std::vector<int32_t> ids, positions, first_rows{0}, tables, first_ids, of;
+      std::vector<int32_t> ids, positions, first_rows{0}, tables, first_ids, of, spans;
       int block = BLOCKS;
       for (size_t i = 0; i < texts.size(); i++) {
         const int blocks = int(texts[i].size() + 15) / 16;
@@ -313,6 +423,7 @@ class Subject {
         const size_t chunk = std::min(texts[i].size() - computed[i], (i * 5 + round * 7) % 19 + 1);
         if (chunk == 0) continue;
         first_ids.push_back(int32_t(tables.size()));
+        if (!slots.empty()) spans.push_back(slots[i]);
         for (int b = 0; b < blocks; b++) tables.push_back(block + (b * 5 + 1) % blocks);  // in any order
         if (blocks % 5 == 0) std::iota(tables.end() - blocks, tables.end(), block);
         for (size_t p = computed[i]; p < computed[i] + chunk; p++)
@@ -326,7 +437,8 @@ class Subject {
       std::iota(rows.begin(), rows.end(), 0);
       Numbers scores(size_t(n) * shape_.vocab), hidden(size_t(n) * shape_.hidden);
       const Batch batch{n, ids.data(), positions.data(), int(first_ids.size()), first_rows.data(), tables.data(),
-                        first_ids.data(), keys_.data(), values_.data(), n, rows.data(), scores.data(), hidden.data()};
+                        first_ids.data(), keys_.data(), values_.data(), n, rows.data(), scores.data(), hidden.data(),
+                        slots.empty() ? nullptr : spans.data()};
       done(CALL(forward)(model_, &batch));
       for (int row = 0; row < n; row++) {
         auto part = [&](const Numbers& of, int size) {
@@ -345,6 +457,8 @@ class Subject {
 
   Shape shape_;
   byollm::Model* model_;
+  std::unique_ptr<Stored> tokens_;
+  std::vector<uint16_t> halves_;
   std::vector<std::vector<char>> pages_;
   std::vector<void*> keys_, values_;
 };
@@ -424,6 +538,50 @@ void check_decoders() {
   }
 }
 
+// Sequences with the adapters of two slots, with one that was never filled, and with none, in one batch.
+void check_adapters() {
+  const Variant variants[] = {
+      {"adapters, gated, grouped", {50, 40, 2, 4, 2, 16, 56, 8, 0, 1, 0, 0, 1e-6f}, true, true, 0},
+      {"adapters, GELU, places", {50, 40, 2, 2, 2, 24, 70, 0, 1, 0, 0, 0, 1e-5f}, true, false, 0},
+      {"adapters, parallel", {50, 64, 2, 2, 1, 40, 64, 8, 1, 1, 1, 0, 1e-5f}, false, false, 0},
+  };
+  for (const Variant& variant : variants) {
+    const Shape& s = variant.shape;
+    const int width = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
+    for (Precision precision : precisions) {
+      Weights weights(variant, 70);
+      for (int i = 0; i < s.layers; i++) {
+        auto pair = [&](int out, int in, int rank) { return Pair{draw_matrix(rank, in), draw_matrix(out, rank)}; };
+        auto& slots = weights.layers[i].adapters;
+        slots.resize(2);
+        slots[0] = {{"q", pair(width, s.hidden, 3)}, {"v", pair(kv, s.hidden, 3)}, {"down", pair(s.hidden, s.inner, 3)}};
+        if (i == 0) continue;  // the other is in one layer only, but everywhere
+        slots[1] = {{"k", pair(kv, s.hidden, 17)}, {"o", pair(s.hidden, width, 40)}, {"up", pair(s.inner, s.hidden, 1)}};
+        if (s.gated) slots[1]["gate"] = pair(s.inner, s.hidden, 8);
+      }
+      const auto texts = draw_texts({60, 1, 30, 17, 5, 2, 1}, s.vocab);
+      const std::vector<int> slots{0, 0, 1, -1, 5, 1, 0};
+      const std::string what = std::string(variant.name) + ", " + NAMES[int(precision)];
+      Subject subject(weights, precision, 1), three(weights, precision, 3);
+      const auto base = subject.decode(texts);
+      subject.adapt(weights), three.adapt(weights);
+      const auto found = subject.decode(texts, slots), shared = three.decode(texts, slots);
+      double off = 0;
+      for (size_t i = 0; i < texts.size(); i++) {
+        const int slot = slots[i] == 5 ? -1 : slots[i];
+        off = std::max(off, furthest(found[i].scores, decode(weights, texts[i], precision, slot).scores));
+        expect(equal(found[i].scores, base[i].scores) == (slot < 0), what + ": the wrong texts are changed");
+        expect(equal(found[i].scores, subject.decode({texts[i]}, {slots[i]})[0].scores), what + ": neighbours change bits");
+        expect(equal(found[i].scores, shared[i].scores), what + ": threads change bits");
+      }
+      std::printf("%-40s off by %.1e\n", what.c_str(), off);
+      expect(off <= (exact(precision) ? 1e-5 : 2e-2), what + ": too far from the plain decoder");
+      subject.adapt(weights, false);
+      expect(equal(subject.decode(texts, slots)[0].scores, base[0].scores), what + ": an adapter stays");
+    }
+  }
+}
+
 // Large enough for steps that threads share, and with steps at the end that they do not.
 void check_threads() {
   const Variant variant{"threads", {500, 128, 2, 4, 2, 32, 256, 16, 0, 1, 0, 0, 1e-6f}, false, true, 0};
@@ -441,7 +599,7 @@ void check_strange() {
   const Variant variant{"strange", {50, 40, 1, 2, 2, 16, 56, 8, 0, 1, 0, 0, 1e-6f}, false, false, 0};
   for (Precision precision : precisions) {
     Weights weights(variant, 8);
-    weights.tokens[7 * 40 + 3] = std::nanf("");
+    weights.tokens.weight[7 * 40 + 3] = std::nanf("");
     const auto out = Subject(weights, precision, 1).decode({{1, 7, 2, 3}, {1, 2, 3, 4}});
     auto finite = [](const Numbers& row) { return std::isfinite(std::accumulate(row.begin(), row.end(), 0.0)); };
     auto strange = [](const Numbers& row) { return std::none_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); }); };
@@ -538,6 +696,7 @@ int main(int count, char** arguments) {
   expect(count == 2 || precisions.back() == Precision::tiles, "there are no tiles");
   check_products();
   check_decoders();
+  check_adapters();
   check_threads();
   check_strange();
   check_sampling();

@@ -33,6 +33,7 @@ struct Batch {
   const int32_t* output_rows;  // (outputs,): rows whose scores are wanted
   float* scores;               // (outputs, vocab)
   float* hidden;               // (tokens, hidden) after the last norm, or null
+  const int32_t* slots;        // (spans,): whose adapter a span is read with, -1: nobody's; null: nobody's at all
 };
 
 // How the next token of a row of scores is chosen.
@@ -57,9 +58,21 @@ const char* byollm_failure();  // of the calling thread's last call
 byollm::Model* byollm_new(const byollm::Shape* shape, int32_t threads);  // null: it failed
 void byollm_free(byollm::Model* model);
 
-// name: qkv, o, up, down of a layer, or head; weight (out, in) and bias (out,) or null are copied.
-int32_t byollm_linear(byollm::Model* model, int32_t layer, const char* name, const float* weight, int32_t out,
-                      int32_t in, const float* bias, int32_t precision);
+// name: qkv, o, up, down of a layer, or head; weight (out, in), float32 or if `half` bfloat16, and bias (out,) or
+// null are copied. Precision: not int8, int4.
+int32_t byollm_linear(byollm::Model* model, int32_t layer, const char* name, const void* weight, int32_t half,
+                      int32_t out, int32_t in, const float* bias, int32_t precision);
+
+// The same of weights that are integers, a byte each with int8; with int4 two to a byte, the earlier in the low half,
+// 8 more than they are. scales (out, groups): bfloat16, one for every `group` of a row's weights, a multiple of 32.
+int32_t byollm_packed(byollm::Model* model, int32_t layer, const char* name, const uint8_t* codes,
+                      const uint16_t* scales, int32_t group, int32_t out, int32_t in, const float* bias,
+                      int32_t precision);
+
+// Put an adapter's part in a layer into a slot, from 0 on, instead of what was there: y += b (a x). part: q, k, v, o,
+// gate, up, down; a (rank, in) and b (out, rank) are copied; null: nothing is added.
+int32_t byollm_adapter(byollm::Model* model, int32_t slot, int32_t layer, const char* part, const float* a,
+                       const float* b, int32_t rank);
 
 // name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
 int32_t byollm_vector(byollm::Model* model, int32_t layer, const char* name, const float* values, int64_t size);
@@ -67,8 +80,10 @@ int32_t byollm_vector(byollm::Model* model, int32_t layer, const char* name, con
 // How many keys a position of a layer sees; 0: all, which is so from the start.
 int32_t byollm_window(byollm::Model* model, int32_t layer, int32_t window);
 
-// Embeddings; the rows stay the caller's and must outlive the model.
-void byollm_tables(byollm::Model* model, const void* tokens, const void* positions, int32_t half);
+// name: tokens or positions; rows (count, hidden) and scales (count, groups) stay the caller's and must outlive the
+// model. Precision: float32, bfloat16, or int8 with a scale, bfloat16, for every `group` of a row.
+int32_t byollm_table(byollm::Model* model, const char* name, const void* rows, int32_t precision,
+                     const uint16_t* scales, int32_t group);
 
 int32_t byollm_forward(byollm::Model* model, const byollm::Batch* batch);
 

@@ -1,7 +1,7 @@
 // The library behind interface.h.
 
-#include "decoder.h"
 #include "sampling.h"
+#include "step.h"
 
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
@@ -22,6 +22,12 @@ int guarded(F f) {
     failure = error.what();
     return 1;
   }
+}
+
+Linear& linear_of(Model* model, int32_t layer, const std::string& name) {
+  if (name == "head") return model->head;
+  Layer& l = model->layers.at(layer);
+  return name == "qkv" ? l.qkv : name == "o" ? l.o : name == "up" ? l.up : l.down;
 }
 
 std::vector<float> vector_of(const float* from, int64_t size) { return {from, from + size}; }
@@ -49,14 +55,25 @@ Model* byollm_new(const Shape* shape, int32_t threads) {
 
 void byollm_free(Model* model) { delete model; }
 
-int32_t byollm_linear(Model* model, int32_t layer, const char* name, const float* weight, int32_t out, int32_t in,
-                      const float* bias, int32_t precision) {
+int32_t byollm_linear(Model* model, int32_t layer, const char* name, const void* weight, int32_t half, int32_t out,
+                      int32_t in, const float* bias, int32_t precision) {
   return guarded([&] {
-    std::string which = name;
-    Layer* l = which == "head" ? nullptr : &model->layers.at(layer);
-    Linear& linear = which == "head" ? model->head : which == "qkv" ? l->qkv : which == "o" ? l->o : which == "up" ? l->up : l->down;
-    linear.pack(weight, out, in, bias, Precision(precision));
+    Linear& linear = linear_of(model, layer, name);
+    if (half) linear.pack(static_cast<const Half*>(weight), out, in, bias, Precision(precision));
+    else linear.pack(static_cast<const float*>(weight), out, in, bias, Precision(precision));
   });
+}
+
+int32_t byollm_packed(Model* model, int32_t layer, const char* name, const uint8_t* codes, const uint16_t* scales,
+                      int32_t group, int32_t out, int32_t in, const float* bias, int32_t precision) {
+  return guarded([&] {
+    linear_of(model, layer, name).pack(Codes{codes, scales, group}, out, in, bias, Precision(precision));
+  });
+}
+
+int32_t byollm_adapter(Model* model, int32_t slot, int32_t layer, const char* part, const float* a, const float* b,
+                       int32_t rank) {
+  return guarded([&] { model->adapt(slot, layer, part, a, b, rank); });
 }
 
 int32_t byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {
@@ -79,9 +96,11 @@ int32_t byollm_window(Model* model, int32_t layer, int32_t window) {
   return guarded([&] { model->layers.at(layer).window = window; });
 }
 
-void byollm_tables(Model* model, const void* tokens, const void* positions, int32_t half) {
-  model->tokens = {tokens, half != 0};
-  model->positions = {positions, half != 0};
+int32_t byollm_table(Model* model, const char* name, const void* rows, int32_t precision, const uint16_t* scales,
+                     int32_t group) {
+  return guarded([&] {
+    (std::string(name) == "tokens" ? model->tokens : model->positions) = {rows, Precision(precision), scales, group};
+  });
 }
 
 int32_t byollm_forward(Model* model, const Batch* batch) {

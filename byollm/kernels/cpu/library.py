@@ -72,6 +72,7 @@ class Batch(Structure):
         ("output_rows", c_void_p),
         ("scores", c_void_p),
         ("hidden", c_void_p),
+        ("slots", c_void_p),
     )
 
 
@@ -119,16 +120,17 @@ def check(library: ctypes.CDLL, status: int) -> None:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.byollm_failure.restype = c_char_p
+    matrix = c_void_p, c_int32, c_char_p  # which model's, of which layer, which
+    size = c_int32, c_int32  # out, in
     signatures = {
         "tiles": (c_int32, []),
         "new": (c_void_p, [POINTER(Shape), c_int32]),
         "free": (None, [c_void_p]),
-        "linear": (
-            c_int32,
-            [c_void_p, c_int32, c_char_p, c_void_p, c_int32, c_int32, c_void_p, c_int32],
-        ),
-        "vector": (c_int32, [c_void_p, c_int32, c_char_p, c_void_p, c_int64]),
-        "tables": (None, [c_void_p, c_void_p, c_void_p, c_int32]),
+        "linear": (c_int32, [*matrix, c_void_p, c_int32, *size, c_void_p, c_int32]),
+        "packed": (c_int32, [*matrix, c_void_p, c_void_p, c_int32, *size, c_void_p, c_int32]),
+        "adapter": (c_int32, [c_void_p, c_int32, c_int32, c_char_p, c_void_p, c_void_p, c_int32]),
+        "vector": (c_int32, [*matrix, c_void_p, c_int64]),
+        "table": (c_int32, [c_void_p, c_char_p, c_void_p, c_int32, c_void_p, c_int32]),
         "window": (c_int32, [c_void_p, c_int32, c_int32]),
         "choose": (c_int32, [c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p]),
         "forward": (c_int32, [c_void_p, POINTER(Batch)]),
