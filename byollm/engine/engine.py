@@ -22,6 +22,7 @@ from byollm.engine.grammar_state import GrammarState, GrammarWorker
 from byollm.engine.kv_cache import BLOCK_SIZE, choose_num_blocks
 from byollm.engine.messages import EngineInfo
 from byollm.engine.outputs import EngineStats, FinishReason, Output, TokenLogprobs
+from byollm.engine.overlap import Overlap
 from byollm.engine.reader import Gradual, embed, score
 from byollm.engine.request import Request
 from byollm.engine.runner import make_runner
@@ -77,6 +78,7 @@ class Engine:
             settings.adapter_slots,
         )
         self.runner = make_runner(decoder, blocks, settings)
+        self._overlap = Overlap(self.runner, self.scheduler)
         self._adapters = Adapters(self.scheduler.slots, settings.max_adapters)
         self._max_rank = settings.max_adapter_rank
         self._asked: Counter[str] = Counter()  # unfinished sequences by the name of their adapter
@@ -257,15 +259,18 @@ class Engine:
         A request whose computation fails ends with finish_reason "error"; the others go on.
         """
         started = time.perf_counter()
-        drafts = self._drafter.propose(self.scheduler.running)
-        chunks = self.scheduler.schedule(drafts)
-        outputs = []
+        outputs = [] if self.scheduler.roomy else self._postprocess(self._overlap.land())
+        under_way = self._overlap.chunks
+        drafts = {} if under_way else self._drafter.propose(self.scheduler.running)
+        chunks = self.scheduler.schedule(drafts, under_way)
         for adapter, error in self._fill_slots():
             guilty = [request for request in self.scheduler.running if request.adapter is adapter]
             outputs += [self._fail(request, failure_of(error)) for request in guilty]
             chunks = [chunk for chunk in chunks if chunk.request.adapter is not adapter]
             self.scheduler.slots.vacate(adapter)
-        outputs += self._postprocess(compute(self.runner, self.scheduler, chunks))
+        self._overlap.launch(chunks)
+        outputs += self._postprocess(self._overlap.land())
+        outputs += self._postprocess(compute(self.runner, self.scheduler, self._overlap.follow(chunks)))
         self._steps_total += 1
         self._last_step_seconds = time.perf_counter() - started
         return outputs

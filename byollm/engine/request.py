@@ -83,8 +83,8 @@ class Request:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more tokens may be generated, counting one that is not read yet."""
-        return len(self.tokens) - self.prompt_length >= self.max_tokens
+        """Whether a token that is not read yet is the last that it may have."""
+        return self.tokens[-1] == UNREAD and len(self.tokens) - self.prompt_length >= self.max_tokens
 
     @property
     def remaining(self) -> int:

@@ -28,6 +28,9 @@ class Failure(NamedTuple):
     blames: str | None = None
 
 
+NOT_FINITE = Failure("the model gave numbers that are not finite")
+
+
 class Run(NamedTuple):
     """A chunk that was computed.
 
@@ -96,7 +99,7 @@ def wipe(runner: Runner[Any], request: Request) -> None:
 def _no_sample(request: Request) -> Failure:
     if request.grammar is not None and request.grammar.failure is not None:
         return Failure(request.grammar.failure, "grammar")
-    return Failure("the model gave numbers that are not finite")
+    return NOT_FINITE
 
 
 def failure_of(error: Exception) -> Failure:
