@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch.overrides import TorchFunctionMode
 
 from byollm.modeling.atomic_directory import atomic_directory
 from byollm.modeling.config import DecoderConfig
@@ -20,6 +19,7 @@ from byollm.modeling.packed_decoder import read_packed
 from byollm.modeling.stored_check import check_tensors, check_tied_head, names_in_files
 from byollm.modeling.stored_tensors import stored_tensors
 from byollm.modeling.tokenizer import TOKENIZER_FILES, Tokenizer
+from byollm.modeling.undrawn import undrawn
 from byollm.modeling.weight_files import INDEX, open_weights, torch_dtype, write_weights
 
 CONFIG = "config.json"
@@ -63,20 +63,6 @@ def _read(directory: Path) -> tuple[DecoderConfig, Scheme | None]:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-class _Undrawn(TorchFunctionMode):
-    """Leaves weights undrawn that will be read anyway.
-
-    To draw normal numbers on the meta device, which are none, torch imports its compiler: that takes seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func not in (torch.nn.init.normal_, torch.Tensor.normal_):
-            return func(*args, **(kwargs or {}))
-        return None
-
-
 def load_decoder(
     directory: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Decoder:
@@ -95,8 +81,7 @@ def load_decoder(
     """
     directory = Path(directory)
     config, scheme = _read(directory)
-    with torch.device("meta"), _Undrawn():
-        decoder = Decoder(config)
+    decoder = undrawn(config)
     with open_weights(directory) as weights:
         if scheme is not None:
             read_packed(directory, decoder, scheme, weights, dtype, device)
