@@ -48,7 +48,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     del expected["README.md"], expected["SHA256SUMS"]  # they have the directory's name in them
     fork = multiprocessing.get_context("fork")
     out, moment, went_on = tmp_path / "out", 0, 0
-    step = 23 if given else 7  # prime, so that every kind of moment has its turn
+    step = 13 if given else 7  # prime, so that every kind of moment has its turn
     while True:
         moment += step
         shutil.rmtree(out, ignore_errors=True)
@@ -64,7 +64,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
         assert expected.items() <= contents(out).items(), f"killed at moment {moment}"
         assert not list(tmp_path.glob(".*")), f"killed at moment {moment}"
     assert moment > 50
-    assert went_on > 1
+    assert went_on
 
 
 def test_a_shard_that_changed_since_is_written_anew(model: Path, tmp_path: Path) -> None:
