@@ -99,7 +99,7 @@ def random_model(inner: int, directory: Path) -> Path:
 
 @needs_kernels
 def test_a_packed_model_is_never_held_as_floats(tmp_path: Path) -> None:
-    """It is mapped and copied into panels, which takes twice its size; in bfloat16 it takes four times that."""
+    """It is mapped and copied into panels: twice its size. In bfloat16 it would be four times that size."""
     small, large = random_model(32, tmp_path / "small"), random_model(2048, tmp_path / "large")
     program = [sys.executable, "-c", GROWTH, str(small), str(large)]
     grown = int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
