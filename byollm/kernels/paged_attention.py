@@ -61,7 +61,7 @@ def paged_prefill(
         table = tables[sequence, : -(-length // key_cache.shape[2])].long()
         # (blocks, kv_heads, block size, head_dim) -> (kv_heads, positions, head_dim)
         keys, values = (x[table].transpose(0, 1).flatten(1, 2)[:, :length] for x in (key_cache, value_cache))
-        rows = q[first:end].unflatten(1, (kv_heads, -1))  # (rows, kv_heads, group, head_dim)
+        rows = q[first:end].reshape(end - first, kv_heads, -1, size)  # (rows, kv_heads, group, head_dim)
         scores = torch.einsum("rhgd,hkd->hgrk", rows.float(), keys.float()) / size**0.5
         query = int(starts[sequence]) + torch.arange(end - first, device=q.device)[:, None]
         key = torch.arange(length, device=q.device)

@@ -150,7 +150,7 @@ def _reduce_kernel(
 def default_decode(
     sequences: int, kv_heads: int, group: int, size: int, capacity: int, itemsize: int
 ) -> Configuration:
-    """As many splits as occupy the GPU, unless shares grow small; 64 positions of a wide head at a time.
+    """As many splits as occupy the GPU, unless shares grow small.
 
     Args:
         sequences: rows of the batch.
@@ -162,8 +162,9 @@ def default_decode(
     """
     splits = triton.next_power_of_2(triton.cdiv(PROGRAMS, sequences * kv_heads))
     splits = min(splits, triton.next_power_of_2(triton.cdiv(capacity, LEAST_SHARE)), 64)
-    block = 64 if size * itemsize <= 256 and group > 1 else 32
-    return {"SPLITS": splits, "BLOCK": block, "STAGES": 2, "num_warps": 4}
+    # Without products a second stage costs so many registers that fewer programs fit: they hide the waiting.
+    block, stages = (32, 1) if group == 1 else (64, 2) if itemsize == 2 else (16, 2)
+    return {"SPLITS": splits, "BLOCK": block, "STAGES": stages, "num_warps": 4}
 
 
 def paged_decode(
