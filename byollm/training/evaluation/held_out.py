@@ -11,7 +11,7 @@ from torch import Tensor
 from byollm.data import TokenDataset
 from byollm.modeling import Decoder
 from byollm.training.evaluation.errors import EvaluationError
-from byollm.training.evaluation.scorer import Advance
+from byollm.training.evaluation.progress import Advance
 from byollm.training.hardware import Hardware
 from byollm.training.validation import Validation, Validator
 

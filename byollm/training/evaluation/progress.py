@@ -2,13 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from byollm.training.evaluation.scorer import Advance
+Advance = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 
 LINE_SECONDS = 15.0  # between plain lines
 

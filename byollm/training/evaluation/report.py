@@ -14,7 +14,8 @@ from byollm.modeling import Tokenizer, load_decoder
 from byollm.settings.training import Recipe
 from byollm.training.evaluation.errors import EvaluationError
 from byollm.training.evaluation.held_out import validate_held_out
-from byollm.training.evaluation.scorer import Advance, DecoderScorer
+from byollm.training.evaluation.progress import Advance
+from byollm.training.evaluation.scorer import DecoderScorer
 from byollm.training.evaluation.tasks import Score, run_tasks
 from byollm.training.hardware import Hardware
 from byollm.training.validation import Validation

@@ -1,6 +1,6 @@
 """A decoder as lm-eval sees it: something that gives the log-likelihood of a text after another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,13 +11,11 @@ from torch import Tensor
 from byollm.modeling import Decoder, Tokenizer
 from byollm.training.evaluation.errors import EvaluationError
 from byollm.training.evaluation.prefix_tree import PrefixTree, attend_along_branches, pad_trees, prefix_trees
+from byollm.training.evaluation.progress import Advance
 
 END_OF_TEXT = "<|endoftext|>"
 TREE_NODES = 128  # more would share more, but attention computes every pair of nodes
 BATCH_NODES = {"cpu": 1024, "cuda": 65_536}  # a CPU's cache wants few, a GPU many
-
-Advance = Callable[[int, int], None]
-"""Called with how many requests are done, and of how many."""
 
 
 class DecoderScorer(TemplateLM):  # type: ignore[misc]  # lm-eval carries no types
