@@ -111,14 +111,15 @@ class InferenceStack(PlatformStack):
     def _declare(self, spec: EndpointSpec, place: InferencePlace, functions: FunctionPlace) -> dict[str, Any]:
         """Return what functions read as `byollm.lifecycle.Deployment`; without defaults, to be short.
 
-        A function's whole environment has 4 KB.
+        A function's whole environment has 4 KB. The spec is text of its own, because the CDK leaves out what
+        is null, and no host image is another thing than the default one.
         """
         return {
             "environment": self.environment_name,
             "name": self.endpoint_name,
             "role_arn": self.execution.role_arn,
             "package_group": self.endpoint_name,
-            "spec": spec.model_dump(mode="json", exclude_defaults=True),
+            "spec": spec.model_dump_json(exclude_defaults=True),
             "kms_key_arn": place.key.key_arn,
             "subnets": [subnet.subnet_id for subnet in place.subnets],
             "security_groups": [place.group.security_group_id],

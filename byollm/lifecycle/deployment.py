@@ -1,10 +1,11 @@
 """What the functions of one environment are told: the endpoint that should be, where, and as whom."""
 
+import json
 import os
 import re
 from typing import Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from byollm.lifecycle.artefact import digest
 from byollm.settings.base import Section, explain
@@ -36,6 +37,12 @@ class Deployment(Section):
     """Who may talk to the containers in those subnets."""
     topic_arn: str | None = None
     """Where news for people goes."""
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _read(cls, spec: Any) -> Any:
+        """Take the spec as text too, in which it comes through the CDK whole."""
+        return json.loads(spec) if isinstance(spec, str) else spec
 
     @model_validator(mode="after")
     def _a_network_is_whole(self) -> Self:

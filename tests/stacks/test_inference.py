@@ -1,13 +1,16 @@
 """The endpoint: what it may touch, what the reconciler may do to it, how CloudFormation calls for it."""
 
 import json
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from byollm.lifecycle import Deployment
 from byollm.settings import load_settings
 from stacks.inference import guard_prefix
 from stacks.metrics import cores
-from tests.stacks.support import Synthesis, resolved
+from tests.stacks.support import Synthesis, resolved, synthesise
 
 
 def statements(synthesis: Synthesis, role: str, start: str) -> list[dict[str, Any]]:
@@ -91,6 +94,15 @@ def test_cloudformation_calls_the_reconciler_when_the_declaration_changes(synthe
     (endpoint,) = synthesis.of("inference", "Custom::Endpoint").values()
     assert "EndpointResource" in str(endpoint["ServiceToken"])
     assert Deployment.model_validate_json(declared(synthesis)).spec == load_settings(synthesis.env).endpoint
+
+
+def test_an_endpoint_without_gpus_is_declared_without_their_host_image(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BYOLLM__ENDPOINT__INSTANCE_TYPE", "ml.m7i.2xlarge")
+    monkeypatch.setenv("BYOLLM__ENDPOINT__HOST_IMAGE", "null")
+    synthesis = synthesise("dev", tmp_path)
+    assert Deployment.model_validate_json(declared(synthesis)).spec == load_settings("dev").endpoint
 
 
 def test_the_group_of_versions_is_there_before_the_endpoint_is_asked_for(synthesis: Synthesis) -> None:
