@@ -18,8 +18,9 @@ from byollm.engine.request import Request
 from byollm.engine.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from byollm.engine.async_engine import AsyncEngine, OutputStream
+    from byollm.engine.async_engine import AsyncEngine
     from byollm.engine.engine import Engine
+    from byollm.engine.output_stream import OutputStream
 
 __all__ = [
     "AdmissionError",
@@ -43,8 +44,12 @@ def __getattr__(name: str) -> Any:
         from byollm.engine.engine import Engine
 
         return Engine
-    if name in ("AsyncEngine", "OutputStream"):
-        from byollm.engine import async_engine
+    if name == "AsyncEngine":
+        from byollm.engine.async_engine import AsyncEngine
 
-        return getattr(async_engine, name)
+        return AsyncEngine
+    if name == "OutputStream":
+        from byollm.engine.output_stream import OutputStream
+
+        return OutputStream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,21 @@
 """Adapters by name, and the slots of the runner in which some of them stand. Knows nothing of tensors."""
 
+import logging
 from collections import Counter
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from byollm.engine.errors import AdapterLimitError, UnknownAdapterError
 
 if TYPE_CHECKING:
     from byollm.modeling import Adapter
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BASE = -1
 """The slot of requests without an adapter."""
@@ -127,29 +134,49 @@ class Adapters:
     Args:
         slots: where they stand while they are used.
         most: how many there may be.
+        load: reads the adapter in a directory, and calls it by a name; safe from any thread.
+        put: puts an adapter, or nothing, into a slot of the runner.
     """
 
-    def __init__(self, slots: AdapterSlots, most: int) -> None:
+    def __init__(
+        self,
+        slots: AdapterSlots,
+        most: int,
+        load: Callable[[Path, str], "Adapter"],
+        put: Callable[[int, "Adapter | None"], None],
+    ) -> None:
         self._slots = slots
         self._most = most
+        self._load = load
+        self._put = put
         self._by_name: dict[str, LoadedAdapter] = {}
         self._versions = count(1)
 
-    def find(self, name: str) -> LoadedAdapter:
-        """Return the present version of an adapter.
+    def find(self, name: str | None) -> LoadedAdapter | None:
+        """Return the present version of an adapter; None for None.
 
         Raises:
             UnknownAdapterError: there is none of this name.
         """
         try:
-            return self._by_name[name]
+            return None if name is None else self._by_name[name]
         except KeyError:
             raise UnknownAdapterError(
                 f"there is no adapter {name!r}; there are: {', '.join(sorted(self._by_name)) or 'none'}",
                 "model",
             ) from None
 
-    def add(self, weights: "Adapter", pinned: bool = False) -> None:
+    def read(self, name: str, directory: Path, pinned: bool) -> tuple["Adapter", bool]:
+        """Read an adapter, to be given to `add`. Safe from any thread.
+
+        Raises:
+            AdapterError: it is no adapter for this model.
+            AdapterLimitError: there are as many as there may be.
+        """
+        self.check_room(name, pinned)
+        return self._load(directory, name), pinned
+
+    def add(self, weights: "Adapter", pinned: bool) -> None:
         """Let an adapter be asked for, instead of an older version if there is one.
 
         Raises:
@@ -162,6 +189,15 @@ class Adapters:
         if old is not None:
             self._slots.retire(old)
 
+    def load(self, name: str, directory: Path, pinned: bool = False) -> None:
+        """Load an adapter as PEFT saves it, or a new version of it; a pinned one keeps the slot that it gets.
+
+        Raises:
+            AdapterError: it is no adapter for this model.
+            AdapterLimitError: there are as many as there may be.
+        """
+        self.add(*self.read(name, directory, pinned))
+
     def check_room(self, name: str, pinned: bool) -> None:
         """Refuse an adapter for which there is no room.
 
@@ -170,7 +206,7 @@ class Adapters:
         """
         if not self._slots.size:
             raise AdapterLimitError("this engine takes no adapters: set engine.adapter_slots above 0")
-        others = [adapter for adapter in self._by_name.values() if adapter.name != name]
+        others = [adapter for adapter in list(self._by_name.values()) if adapter.name != name]
         if len(others) >= self._most:
             raise AdapterLimitError(
                 f"there are {len(others)} adapters, as many as there may be: unload one, or raise "
@@ -189,5 +225,41 @@ class Adapters:
             UnknownAdapterError: there is none of this name.
         """
         adapter = self.find(name)
+        assert adapter is not None
         del self._by_name[name]
         self._slots.retire(adapter)
+
+    def fill(self) -> list[tuple[LoadedAdapter, Exception]]:
+        """Put adapters where the slots want them; return those for which that cannot be done."""
+        failed = []
+        for slot, adapter in self._slots.take_changes().items():
+            try:
+                self._put(slot, None if adapter is None else adapter.weights)
+            except Exception as error:
+                logger.exception("slot %d could not be filled", slot)
+                if adapter is not None:
+                    failed.append((adapter, error))
+        return failed
+
+    def reading(
+        self, adapter: LoadedAdapter | None, read: Callable[[int], Generator[None, None, T]]
+    ) -> Generator[None, None, T]:
+        """Read a text beside the steps: wait for a slot of its adapter, and hold that until all is read."""
+        if adapter is None:
+            return (yield from read(BASE))
+        self._slots.readers_waiting += 1
+        try:
+            while (slot := self._slots.acquire(adapter)) is None:
+                yield
+        finally:
+            self._slots.readers_waiting -= 1
+        failure = None
+        try:
+            failure = next((error for failed, error in self.fill() if failed is adapter), None)
+            if failure is not None:
+                raise failure
+            return (yield from read(slot))
+        finally:
+            self._slots.release(adapter)
+            if failure is not None:
+                self._slots.vacate(adapter)

@@ -5,14 +5,15 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from byollm.engine.adapters import BASE, Adapters, LoadedAdapter
+from byollm.engine.adapters import Adapters, LoadedAdapter
 from byollm.engine.admission import Limits
 from byollm.engine.block_pool import BlockPool
 from byollm.engine.device import choose_device, choose_dtype
@@ -33,12 +34,10 @@ from byollm.engine.speculation import Drafter
 from byollm.engine.step import Failure, Run, compute, failure_of, wipe
 from byollm.engine.text_stream import TextStream
 from byollm.engine.uniform import fold_index
-from byollm.modeling import Adapter, Decoder, IncrementalDetokenizer, Tokenizer, load_adapter, load_decoder
+from byollm.modeling import Decoder, IncrementalDetokenizer, Tokenizer, load_adapter, load_decoder
 from byollm.settings.engine import EngineSettings
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Engine:
@@ -79,8 +78,12 @@ class Engine:
         )
         self.runner = make_runner(decoder, blocks, settings)
         self._overlap = Overlap(self.runner, self.scheduler)
-        self._adapters = Adapters(self.scheduler.slots, settings.max_adapters)
-        self._max_rank = settings.max_adapter_rank
+        self.adapters = Adapters(
+            self.scheduler.slots,
+            settings.max_adapters,
+            lambda directory, name: load_adapter(directory, config, name, settings.max_adapter_rank),
+            self.runner.set_adapter,
+        )
         self._asked: Counter[str] = Counter()  # unfinished sequences by the name of their adapter
         most = settings.speculative_tokens if settings.speculative == "auto" else 0
         self._drafter = Drafter(most, settings.speculative_match)
@@ -138,7 +141,7 @@ class Engine:
     ) -> list[Request]:
         """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
 
-        They keep the version of their adapter, as `find_adapter` gave it, to their end.
+        They keep the version of their adapter, as `adapters.find` gave it, to their end.
 
         Calls share the cache of common beginnings only where their `salt` is equal. A grammar that was not
         compiled before takes up to half a minute, unless `wanted` says that nobody waits any more.
@@ -201,41 +204,7 @@ class Engine:
                 f"a request with the id {request_id!r} is running: choose another", "request_id"
             )
         self.limits.check_room(len(self.scheduler.running) + len(self.scheduler.waiting), params.n)
-        self.add(self.make_requests(request_id, prompt_token_ids, params, salt, self.find_adapter(adapter)))
-
-    def load_adapter(self, name: str, directory: Path, pinned: bool = False) -> None:
-        """Load an adapter as PEFT saves it, or a new version of it; a pinned one keeps the slot that it gets.
-
-        Raises:
-            AdapterError: it is no adapter for this model.
-            AdapterLimitError: there is no room for it.
-        """
-        self.add_adapter(self.read_adapter(name, directory, pinned))
-
-    def read_adapter(self, name: str, directory: Path, pinned: bool = False) -> tuple[Adapter, bool]:
-        """Do of `load_adapter` what takes long. Safe from any thread."""
-        self._adapters.check_room(name, pinned)
-        return load_adapter(directory, self.runner.config, name, self._max_rank), pinned
-
-    def add_adapter(self, adapter: tuple[Adapter, bool]) -> None:
-        """Let requests that come now have an adapter that was read."""
-        self._adapters.add(*adapter)
-
-    def unload_adapter(self, name: str) -> None:
-        """Let an adapter no longer be asked for; who has asked already keeps it to the end.
-
-        Raises:
-            UnknownAdapterError: there is none of this name.
-        """
-        self._adapters.remove(name)
-
-    def find_adapter(self, name: str | None) -> LoadedAdapter | None:
-        """Return the present version of an adapter; None for None.
-
-        Raises:
-            UnknownAdapterError: there is none of this name.
-        """
-        return None if name is None else self._adapters.find(name)
+        self.add(self.make_requests(request_id, prompt_token_ids, params, salt, self.adapters.find(adapter)))
 
     def abort(self, request_id: str) -> list[Output]:
         """End a call now and free its blocks; returns its last outputs, none if it is unknown or finished."""
@@ -263,7 +232,7 @@ class Engine:
         under_way = self._overlap.chunks
         drafts = {} if under_way else self._drafter.propose(self.scheduler.running)
         chunks = self.scheduler.schedule(drafts, under_way)
-        for adapter, error in self._fill_slots():
+        for adapter, error in self.adapters.fill():
             guilty = [request for request in self.scheduler.running if request.adapter is adapter]
             outputs += [self._fail(request, failure_of(error)) for request in guilty]
             chunks = [chunk for chunk in chunks if chunk.request.adapter is not adapter]
@@ -279,44 +248,13 @@ class Engine:
         self, tokens: Sequence[int], top: int, adapter: LoadedAdapter | None = None
     ) -> Gradual[list[TokenLogprobs]]:
         """Find how probable each token of a text is after those before it, beside the steps."""
-        return self._read(adapter, lambda slot: score(self.runner, tokens, top, self._read_chunk, slot))
+        return self.adapters.reading(adapter, partial(score, self.runner, tokens, top, self._read_chunk))
 
     def embed(
         self, texts: Sequence[Sequence[int]], adapter: LoadedAdapter | None = None
     ) -> Gradual[list[bytes]]:
         """Embed texts, beside the steps."""
-        return self._read(adapter, lambda slot: embed(self.runner, texts, self._read_chunk, slot))
-
-    def _read(self, adapter: LoadedAdapter | None, reading: Callable[[int], Gradual[T]]) -> Gradual[T]:
-        """Read with an adapter: wait for a slot, and hold it until all is read."""
-        if adapter is None:
-            return (yield from reading(BASE))
-        slots = self.scheduler.slots
-        slots.readers_waiting += 1
-        try:
-            while (slot := slots.acquire(adapter)) is None:
-                yield
-        finally:
-            slots.readers_waiting -= 1
-        try:
-            for failed, error in self._fill_slots():
-                if failed is adapter:
-                    raise error
-            return (yield from reading(slot))
-        finally:
-            slots.release(adapter)
-
-    def _fill_slots(self) -> list[tuple[LoadedAdapter, Exception]]:
-        """Put adapters where the scheduler wants them; return those for which that cannot be done."""
-        failed = []
-        for slot, adapter in self.scheduler.slots.take_changes().items():
-            try:
-                self.runner.set_adapter(slot, None if adapter is None else adapter.weights)
-            except Exception as error:
-                logger.exception("slot %d could not be filled", slot)
-                if adapter is not None:
-                    failed.append((adapter, error))
-        return failed
+        return self.adapters.reading(adapter, partial(embed, self.runner, texts, self._read_chunk))
 
     def stats(self) -> EngineStats:
         """Return counters and gauges. Safe from any thread."""

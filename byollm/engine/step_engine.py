@@ -14,8 +14,28 @@ Reading = Generator[None, None, Any]
 R = TypeVar("R")
 
 
+class StepAdapters(Protocol):
+    """The adapters of an engine: the methods of `Adapters`, whatever it takes an adapter to be."""
+
+    def find(self, name: str | None) -> Any:
+        """Return what requests with the adapter of this name are made with; None for None."""
+
+    def read(self, name: str, directory: Path, pinned: bool) -> tuple[Any, ...]:
+        """Read and check an adapter; return the arguments of `add`. Called from any thread."""
+
+    def add(self, *read: Any) -> None:
+        """Let requests that come now have an adapter."""
+
+    def remove(self, name: str) -> None:
+        """Let an adapter no longer be asked for."""
+
+
 class StepEngine(Protocol[R]):
     """What the worker steps: the methods of `Engine`, over sequences of whatever kind `R`."""
+
+    @property
+    def adapters(self) -> StepAdapters:
+        """The adapters that requests can ask for."""
 
     @property
     def info(self) -> EngineInfo:
@@ -52,18 +72,6 @@ class StepEngine(Protocol[R]):
 
     def step(self) -> list[Output]:
         """Compute one batch and return its increments."""
-
-    def find_adapter(self, name: str | None) -> Any:
-        """Return what requests with the adapter of this name are made with; None for None."""
-
-    def read_adapter(self, name: str, directory: Path, pinned: bool) -> Any:
-        """Read and check an adapter, to be given to `add_adapter`. Called from any thread."""
-
-    def add_adapter(self, adapter: Any) -> None:
-        """Let requests that come now have an adapter that was read."""
-
-    def unload_adapter(self, name: str) -> None:
-        """Let an adapter no longer be asked for."""
 
     def score(self, tokens: Sequence[int], top: int, adapter: Any = None) -> Reading:
         """Find how probable each token of a text is, a piece at a time."""

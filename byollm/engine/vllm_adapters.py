@@ -33,6 +33,10 @@ class VllmAdapters:
             raise UnknownAdapterError(f"there is no adapter {name!r}", "model")
         return None if name is None else self._by_name[name]
 
+    def read(self, name: str, directory: Path, pinned: bool) -> tuple[str, Path, bool]:
+        """Nothing is read ahead: vLLM reads by itself."""
+        return name, directory, pinned
+
     def add(self, name: str, directory: Path, pinned: bool) -> None:
         """Load an adapter, or a new version of it. Its cache blocks are found by name, version and directory.
 

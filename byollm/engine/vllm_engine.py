@@ -51,7 +51,7 @@ class Call:
         prompt: the prompt's tokens.
         params: as asked.
         arguments: what vLLM is given.
-        adapter: what `find_adapter` gave.
+        adapter: what `adapters.find` gave.
         counts: completion tokens so far, of the sequences that go on.
     """
 
@@ -90,7 +90,7 @@ class VllmEngine:
             has_text=True,
         )
         self._grammars = GrammarCompiler(tokenizer, self._limits.vocab_size)
-        self._adapters = VllmAdapters(engine)
+        self.adapters = VllmAdapters(engine)
         self._calls: dict[str, Call] = {}
         self._readings: dict[str, Any] = {}  # what came of each, None before
         self._refused: list[Output] = []
@@ -176,22 +176,6 @@ class VllmEngine:
             VllmParams(output_kind=RequestOutputKind.DELTA, **asked),
         )
         return [Call(request_id, prompt, params, arguments, adapter, dict.fromkeys(range(params.n), 0))]
-
-    def find_adapter(self, name: str | None) -> Any:
-        """Return what requests with the adapter of this name are made with; None for None."""
-        return self._adapters.find(name)
-
-    def read_adapter(self, name: str, directory: Path, pinned: bool) -> tuple[str, Path, bool]:
-        """Nothing is read ahead: vLLM reads by itself."""
-        return name, directory, pinned
-
-    def add_adapter(self, adapter: tuple[str, Path, bool]) -> None:
-        """Let requests that come now have an adapter."""
-        self._adapters.add(*adapter)
-
-    def unload_adapter(self, name: str) -> None:
-        """Let an adapter no longer be asked for."""
-        self._adapters.remove(name)
 
     def add(self, requests: Sequence[Call]) -> None:
         """Queue a call; what vLLM refuses ends with an error in the next step."""

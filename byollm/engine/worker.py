@@ -193,26 +193,26 @@ class Worker(Generic[R]):
             case Abort():
                 return self._abort(message.request_id)
             case Score(request_id, tokens, top, adapter):
-                reading = self._engine.score(tokens, top, self._engine.find_adapter(adapter))
+                reading = self._engine.score(tokens, top, self._engine.adapters.find(adapter))
                 self._readings.append((request_id, reading))
             case Embed(request_id, texts, adapter):
-                reading = self._engine.embed(texts, self._engine.find_adapter(adapter))
+                reading = self._engine.embed(texts, self._engine.adapters.find(adapter))
                 self._readings.append((request_id, reading))
             case LoadAdapter():
                 read = partial(self._read_adapter, message)
                 threading.Thread(target=read, name="byollm-read-adapter", daemon=True).start()
             case UnloadAdapter():
-                self._answer(message.request_id, partial(self._engine.unload_adapter, message.name))
+                self._answer(message.request_id, partial(self._engine.adapters.remove, message.name))
         return None
 
     def _read_adapter(self, message: LoadAdapter) -> None:
         """Read an adapter beside the steps, and have it added between two of them."""
         try:
-            adapter = self._engine.read_adapter(message.name, message.directory, message.pinned)
+            read = self._engine.adapters.read(message.name, message.directory, message.pinned)
         except Exception as error:
             add: Callable[[], None] = partial(_raise, error)
         else:
-            add = partial(self._engine.add_adapter, adapter)
+            add = partial(self._engine.adapters.add, *read)
         self._commands.put(partial(self._answer, message.request_id, add))
 
     def _answer(self, request_id: str, do: Callable[[], None]) -> None:
@@ -234,7 +234,7 @@ class Worker(Generic[R]):
         self._preparing[call.request_id] = call
         if call.whole:
             self._whole.update((call.request_id, index) for index in range(call.params.n))
-        adapter = self._engine.find_adapter(call.adapter)  # of now, whatever is loaded meanwhile
+        adapter = self._engine.adapters.find(call.adapter)  # of now, whatever is loaded meanwhile
         if self._engine.is_prepared(call.params):
             return self._prepare(call, adapter)()
         # One that takes long must not hold up others: a thread each.
