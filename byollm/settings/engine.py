@@ -25,9 +25,9 @@ class EngineSettings(Section):
     """Type of weights and cache; `auto`: bfloat16 where the device multiplies it natively, else float32."""
 
     quantization: Literal["int8", "int4"] | None = None
-    """Round the weights to 8 or 4 bits when they are loaded, with a scale for every 32 of them, embeddings and
-    head to 8: less memory to read, so faster on a CPU, above all for one request at a time; answers change a
-    little. `byollm quantize` does it once and better, and its models load without this."""
+    """Round the weights to 8 or 4 bits when they are loaded, with a scale for every 32 of them, embeddings
+    and head to 8: less memory to read, so faster on a CPU, above all for one request at a time; answers
+    change a little. `byollm quantize` does it once and better, and its models load without this."""
 
     kernels: Literal["auto", "native", "torch"] = "auto"
     """What computes on a CPU: the compiled kernels, or torch, which runs everywhere with the same tokens.
