@@ -88,6 +88,10 @@ def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> 
         threads = settings.threads or torch.get_num_threads()
         precision = _precision(decoder, tiles=bool(library.byollm_tiles()))
         return NativeRunner(library, decoder, num_blocks, precision, threads)
+    if decoder.device.type == "cuda" and type(decoder) is Decoder and settings.kernels == "auto":
+        from byollm.engine.gpu_runner import make_gpu_runner  # imports triton
+
+        return make_gpu_runner(decoder, num_blocks, settings)
     if settings.kernels == "native":
         raise EngineError(
             f"engine.kernels: native needs the compiled CPU kernels, and {_why(decoder.device)}: install "

@@ -1,5 +1,6 @@
 """The settings of the inference engine."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,8 +31,12 @@ class EngineSettings(Section):
     change a little. `byollm quantize` does it once and better, and its models load without this."""
 
     kernels: Literal["auto", "native", "torch"] = "auto"
-    """What computes on a CPU: the compiled kernels, or torch, which runs everywhere with the same tokens.
-    `auto` takes the compiled ones where they were built; `native` refuses to start without them."""
+    """What computes: kernels of our own, compiled for CPUs, in Triton for GPUs, or torch, which runs
+    everywhere with the same tokens. `auto` takes ours where they are; `native` insists on those for CPUs."""
+
+    kernel_table: Path | None = None
+    """How the kernels are launched on a GPU, a file that `byollm tune --out` wrote on the same kind of GPU;
+    unset: the user's own for this GPU, where `byollm tune` has made one, else what is best on an A10G."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads that compute together; unset: as many as there are cores, of `cores` or of the machine."""

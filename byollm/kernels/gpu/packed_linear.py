@@ -49,23 +49,6 @@ def default(rows: int, outputs: int, inputs: int, group: int) -> Configuration:
     return config | {"SPLIT": split, "num_warps": 4, "num_stages": 4 if rows <= 16 else 3}
 
 
-def candidates(rows: int, outputs: int, inputs: int, group: int) -> list[Configuration]:
-    """Return the configurations that are worth measuring."""
-    tile = max(16, min(rows, 128))
-    found: list[Configuration] = [{"DENSE": 1}] if rows > 16 else []
-    for block_m in {max(16, tile // 2), tile}:
-        for block_n in (32, 64, 128):
-            for split in (1, 2, 4, 8, 16) if rows <= 64 else (1, 2):
-                if split <= triton.cdiv(inputs, 128):
-                    config = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": gcd(group, 128)}
-                    found += [
-                        config | {"SPLIT": split, "num_warps": warps, "num_stages": stages}
-                        for warps in (4, 8)
-                        for stages in (2, 4)
-                    ]
-    return found
-
-
 def _multiply(
     x: Tensor,
     packed: PackedWeight,

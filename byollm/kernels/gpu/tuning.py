@@ -20,6 +20,7 @@ Table = dict[str, Configuration]
 """Configurations by `key`."""
 
 _table: Table = {}
+_asked: Table | None = None
 
 
 class TuningError(ByollmError):
@@ -47,7 +48,11 @@ def configuration(
         sizes: what the model fixes, such as widths.
     """
     rows = bucket(rows)
-    return _table.get(key(kernel, rows, *sizes)) or default(rows, *sizes)
+    place = key(kernel, rows, *sizes)
+    config = _table.get(place) or default(rows, *sizes)
+    if _asked is not None:
+        _asked[place] = config
+    return config
 
 
 def bucket(rows: int) -> int:
@@ -75,6 +80,17 @@ def using(table: Table) -> Iterator[None]:
         yield
     finally:
         use(before)
+
+
+@contextmanager
+def asking() -> Iterator[Table]:
+    """Note which configurations are asked for within a block, and what the answers are."""
+    global _asked
+    before, _asked = _asked, {}
+    try:
+        yield _asked
+    finally:
+        _asked = before
 
 
 def table_path(gpu: str) -> Path:

@@ -4,6 +4,7 @@ import pytest
 
 from byollm.kernels.gpu.tuning import (
     TuningError,
+    asking,
     bucket,
     configuration,
     key,
@@ -31,6 +32,14 @@ def test_default_is_asked_for_the_bucket_and_a_table_goes_before_it() -> None:
             assert configuration("norm", default, 8, 192) == {"BLOCK": 32}
             assert configuration("norm", default, 9, 192) == {"BLOCK": 2}
     assert configuration("norm", default, 5, 192) == {"BLOCK": 8}
+
+
+def test_what_is_asked_for_can_be_noted() -> None:
+    with using({key("norm", 8, 192): {"BLOCK": 32}}), asking() as asked:
+        configuration("norm", default, 5, 192)
+        configuration("norm", default, 3, 192)
+    configuration("norm", default, 1, 192)
+    assert asked == {"norm/8x192": {"BLOCK": 32}, "norm/4x192": {"BLOCK": 4}}
 
 
 def test_table_is_read_as_it_was_written_and_only_for_its_gpu(tmp_path: Path) -> None:
