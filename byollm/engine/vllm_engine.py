@@ -9,19 +9,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
 from byollm.engine.admission import Limits
-from byollm.engine.errors import AdmissionError, EngineError
+from byollm.engine.errors import EngineError
 from byollm.engine.grammar import GrammarCompiler
 from byollm.engine.messages import EngineInfo
-from byollm.engine.outputs import EngineStats, FinishReason, Output, TokenLogprobs
+from byollm.engine.outputs import EngineStats, Output, TokenLogprobs
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.vllm_adapters import VllmAdapters
 from byollm.engine.vllm_params import grammar_arguments, read_logprobs, sampling_arguments
+from byollm.engine.vllm_request import VllmRequest
 from byollm.engine.vllm_stats import StatsReader
 from byollm.modeling import Tokenizer
 from byollm.settings.engine import EngineSettings
@@ -35,32 +35,10 @@ ENVIRONMENT = {
 }
 """What vLLM reads when it is imported; the last keeps it from reporting where it runs."""
 
-ENDINGS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "abort"}
 MISSING = (
     "engine.backend is vllm, and vLLM is not installed: pip install 'byollm[vllm]' into an environment of "
     "its own, or leave the setting out (docs/vllm.md)"
 )
-
-
-@dataclass
-class Call:
-    """A call that vLLM has not finished.
-
-    Attributes:
-        request_id: names it.
-        prompt: the prompt's tokens.
-        params: as asked.
-        arguments: what vLLM is given.
-        adapter: what `adapters.find` gave.
-        counts: completion tokens so far, of the sequences that go on.
-    """
-
-    request_id: str
-    prompt: list[int]
-    params: SamplingParams
-    arguments: tuple[Any, Any]
-    adapter: Any
-    counts: dict[int, int] = field(default_factory=dict)
 
 
 class VllmEngine:
@@ -91,7 +69,7 @@ class VllmEngine:
         )
         self._grammars = GrammarCompiler(tokenizer, self._limits.vocab_size)
         self.adapters = VllmAdapters(engine)
-        self._calls: dict[str, Call] = {}
+        self._running: dict[str, VllmRequest] = {}  # by vLLM's names, those waiting too
         self._readings: dict[str, Any] = {}  # what came of each, None before
         self._refused: list[Output] = []
         self._steps = 0
@@ -149,8 +127,8 @@ class VllmEngine:
         salt: str = "",
         adapter: Any = None,
         wanted: Callable[[], bool] = lambda: True,
-    ) -> list[Call]:
-        """Check a call and return it, to be given to `add`. Safe from any thread.
+    ) -> list[VllmRequest]:
+        """Check a call and return its n sequences, to be given to `add`. Safe from any thread.
 
         A grammar is first compiled where that can be stopped; vLLM then does it again without bounds.
 
@@ -165,39 +143,47 @@ class VllmEngine:
         grammar = params.grammar
         if grammar is not None:
             self._grammars.compile(grammar, wanted)
-        asked = sampling_arguments(params, self._limits.check(prompt_token_ids, params))
-        if not params.ignore_eos:
-            asked["stop_token_ids"] += self._eos_ids
-        if grammar is not None:
-            asked["structured_outputs"] = StructuredOutputsParams(**grammar_arguments(grammar))
+        max_tokens = self._limits.check(prompt_token_ids, params)
+        structured = None if grammar is None else StructuredOutputsParams(**grammar_arguments(grammar))
+        endings = [] if params.ignore_eos else self._eos_ids
         prompt = list(prompt_token_ids)
-        arguments = (
-            tokens_input(prompt, cache_salt=salt or None),
-            VllmParams(output_kind=RequestOutputKind.DELTA, **asked),
-        )
-        return [Call(request_id, prompt, params, arguments, adapter, dict.fromkeys(range(params.n), 0))]
+        requests = []
+        for index in range(params.n):
+            asked = sampling_arguments(params, max_tokens, index)
+            asked["stop_token_ids"] += endings
+            arguments = VllmParams(
+                output_kind=RequestOutputKind.DELTA, structured_outputs=structured, **asked
+            )
+            whole = tokens_input(prompt, cache_salt=salt or None)
+            requests.append(VllmRequest(request_id, index, params, whole, arguments, adapter, len(prompt)))
+        return requests
 
-    def add(self, requests: Sequence[Call]) -> None:
-        """Queue a call; what vLLM refuses ends with an error in the next step."""
-        (call,) = requests
-        self._calls[call.request_id] = call
-        try:
-            self._engine.add_request(call.request_id, *call.arguments, lora_request=call.adapter)
-        except ValueError as error:
-            logger.warning("vLLM refuses request %s: %s", call.request_id, error)
-            blames = None if call.params.grammar is None else "grammar"
-            self._refused += self._end(call.request_id, "error", str(error), blames)
+    def add(self, requests: Sequence[VllmRequest]) -> None:
+        """Queue the sequences of one call; one that vLLM refuses ends with an error in the next step."""
+        for request in requests:
+            try:
+                self._engine.add_request(
+                    request.name, request.prompt, request.arguments, lora_request=request.adapter
+                )
+            except ValueError as error:
+                logger.warning("vLLM refuses request %s: %s", request.name, error)
+                blames = None if request.params.grammar is None else "grammar"
+                self._refused.append(request.ending("error", str(error), blames))
+            else:
+                self._running[request.name] = request
 
     def abort(self, request_id: str) -> list[Output]:
         """End a call now; returns its last outputs, none if it is unknown or finished."""
-        if request_id not in self._calls:
-            return []
-        self._engine.abort_request([request_id])
-        return self._end(request_id, "abort")
+        ended = [request for request in self._running.values() if request.request_id == request_id]
+        self._engine.abort_request([request.name for request in ended])
+        for request in ended:
+            self._forget(request)
+        return [request.ending("abort") for request in ended]
 
     def abort_all(self) -> list[Output]:
         """End every call now."""
-        return [output for request_id in list(self._calls) for output in self.abort(request_id)]
+        calls = dict.fromkeys(request.request_id for request in self._running.values())
+        return [output for request_id in calls for output in self.abort(request_id)]
 
     def fail_running(self, error: Exception) -> list[Output]:
         """Nothing can be saved: a failed step leaves vLLM's books in any state; its own server ends too."""
@@ -205,93 +191,64 @@ class VllmEngine:
 
     def has_unfinished(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(self._calls or self._readings or self._refused)
+        return bool(self._running or self._readings or self._refused)
 
     def step(self) -> list[Output]:
-        """Compute one batch and return its increments."""
+        """Compute one batch and return an increment for each sequence that got a token."""
         started = time.perf_counter()
         outputs, self._refused = self._refused, []
-        if self._calls or self._readings:
-            for result in self._engine.step():
-                if result.request_id in self._readings:
-                    self._readings[result.request_id] = result
-                elif (call := self._calls.get(result.request_id)) is not None:
-                    outputs += [self._increment(call, result, part) for part in result.outputs]
+        for result in self._engine.step() if self._running or self._readings else ():
+            if result.request_id in self._readings:
+                self._readings[result.request_id] = result
+            elif (request := self._running.get(result.request_id)) is not None:
+                outputs.append(request.increment(result))
+                if outputs[-1].finish_reason is not None:
+                    self._forget(request)
         self._steps += 1
         self._last_step_seconds = time.perf_counter() - started
         return outputs
 
-    def _increment(self, call: Call, result: Any, part: Any) -> Output:
-        token_ids = list(part.token_ids)
-        call.counts[part.index] += len(token_ids)
-        output = Output(
-            call.request_id,
-            part.index,
-            len(call.prompt),
-            call.counts[part.index],
-            max(result.num_cached_tokens or 0, 0),
-            part.text,
-            token_ids,
-        )
-        if call.params.logprobs is not None:
-            output.logprobs = [
-                read_logprobs(token, ranked, call.params.logprobs)
-                for token, ranked in zip(token_ids, part.logprobs, strict=True)
-            ]
-        if part.finish_reason is not None:
-            output.finish_reason = ENDINGS.get(part.finish_reason, "error")
-            if output.finish_reason == "error":
-                output.error = f"vLLM ended it with {part.finish_reason!r}"
-            if isinstance(part.stop_reason, str) or part.stop_reason in call.params.stop_token_ids:
-                output.stop_reason = part.stop_reason
-            del call.counts[part.index]
-            if not call.counts:
-                self._forget(call.request_id)
-        return output
-
-    def _end(
-        self, request_id: str, reason: FinishReason, error: str | None = None, blames: str | None = None
-    ) -> list[Output]:
-        """Forget a call, and return the ends of its sequences."""
-        call = self._forget(request_id)
-        return [
-            Output(
-                request_id, index, len(call.prompt), count, finish_reason=reason, error=error, blames=blames
-            )
-            for index, count in call.counts.items()
-        ]
-
-    def _forget(self, request_id: str) -> Call:
-        call = self._calls.pop(request_id)
-        if not self._calls:
+    def _forget(self, request: VllmRequest) -> None:
+        del self._running[request.name]
+        if not self._running:
             self._reader.idle()
-        return call
 
     def score(
         self, tokens: Sequence[int], top: int, adapter: Any = None
     ) -> Generator[None, None, list[TokenLogprobs]]:
-        """Find how probable each token of a text is after those before it, within the steps."""
+        """Find how probable each token of a text is after those before it, within the steps.
+
+        The last token is left out and then "generated", as the only one allowed: vLLM tells both kinds by the
+        model's raw distribution, and no more tokens have to find room in the context.
+        """
         from vllm import SamplingParams as VllmParams
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
+        *read, last = tokens
+        if not read:
+            return []
         params = VllmParams(
-            max_tokens=1, prompt_logprobs=top, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+            temperature=0,
+            max_tokens=1,
+            allowed_token_ids=[last],
+            logprobs=top,
+            prompt_logprobs=top,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         name = f"score-{time.monotonic_ns()}"
-        read = list(tokens)
-        if len(read) == self._limits.context:  # there is no room for the token that vLLM adds
-            raise AdmissionError(f"the text has {len(read)} tokens, and at most {len(read) - 1} can be read")
         self._readings[name] = None
         try:
             self._engine.add_request(name, tokens_input(read), params, lora_request=adapter)
             while self._readings[name] is None:
                 yield
-            ranked = self._readings[name].prompt_logprobs
+            result = self._readings[name]
         finally:
             if self._readings.pop(name) is None:
                 self._engine.abort_request([name])
-        return [read_logprobs(token, ranked[place], top) for place, token in enumerate(read) if place > 0]
+        ranked = [*result.prompt_logprobs[1:], *result.outputs[0].logprobs]
+        return [read_logprobs(token, each, top) for token, each in zip(tokens[1:], ranked, strict=True)]
 
     def embed(
         self, texts: Sequence[Sequence[int]], adapter: Any = None

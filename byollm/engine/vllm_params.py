@@ -7,21 +7,22 @@ from typing import Any
 from byollm.engine.grammar import Grammar
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.sampling_params import SamplingParams
+from byollm.engine.uniform import fold_index
 
-SEEDS = 2**63  # vLLM adds the number of the answer to a seed, takes -1 for none, and torch takes 64 bits
+SEEDS = 2**63  # vLLM takes -1 for none, and keeps seeds in 64 bits with a sign
 
 
-def sampling_arguments(params: SamplingParams, max_tokens: int) -> dict[str, Any]:
+def sampling_arguments(params: SamplingParams, max_tokens: int, index: int) -> dict[str, Any]:
     """The arguments of vLLM's `SamplingParams`, but for the grammar and the kind of output.
 
     Args:
         params: what was asked.
         max_tokens: most tokens of an answer.
+        index: which of the n answers.
     """
     # vLLM refuses top_p 0, which keeps the most probable token.
     top_k, top_p = (params.top_k, params.top_p) if params.top_p > 0 else (1, 1.0)
     return {
-        "n": params.n,
         "max_tokens": max_tokens,
         "min_tokens": params.min_tokens,
         "temperature": params.temperature,
@@ -32,7 +33,7 @@ def sampling_arguments(params: SamplingParams, max_tokens: int) -> dict[str, Any
         "presence_penalty": params.presence_penalty,
         "frequency_penalty": params.frequency_penalty,
         "logit_bias": dict(params.logit_bias) or None,
-        "seed": None if params.seed is None else params.seed % SEEDS,
+        "seed": None if params.seed is None else fold_index(params.seed, index) % SEEDS,
         "stop": list(params.stop),
         "stop_token_ids": list(params.stop_token_ids),
         "ignore_eos": params.ignore_eos,

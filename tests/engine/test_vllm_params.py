@@ -16,7 +16,6 @@ from byollm.settings.engine import EngineSettings
 
 def test_every_parameter_reaches_vllm() -> None:
     params = SamplingParams(
-        n=3,
         min_tokens=2,
         temperature=0.5,
         top_k=7,
@@ -32,9 +31,8 @@ def test_every_parameter_reaches_vllm() -> None:
         ignore_eos=True,
         logprobs=2,
     )
-    arguments = sampling_arguments(params, 20)
+    arguments = sampling_arguments(params, 20, 0)
     assert arguments == {
-        "n": 3,
         "max_tokens": 20,
         "min_tokens": 2,
         "temperature": 0.5,
@@ -51,21 +49,21 @@ def test_every_parameter_reaches_vllm() -> None:
         "ignore_eos": True,
         "logprobs": 2,
     }
-    ours = {field for field in SamplingParams.__dataclass_fields__ if field not in ("grammar", "max_tokens")}
+    ours = SamplingParams.__dataclass_fields__.keys() - {"grammar", "n"}
     assert ours <= arguments.keys(), "a parameter that vLLM is not told of"
 
 
 def test_a_mass_of_nothing_keeps_the_most_probable_token() -> None:
-    arguments = sampling_arguments(SamplingParams(top_p=0, top_k=9), 1)
+    arguments = sampling_arguments(SamplingParams(top_p=0, top_k=9), 1, 0)
     assert (arguments["top_k"], arguments["top_p"]) == (1, 1.0)
 
 
 @pytest.mark.parametrize("seed", [-1, -(2**63), 2**64 - 1, 0])
-def test_a_seed_stays_a_seed_that_vllm_can_count_up_from(seed: int) -> None:
-    taken = sampling_arguments(SamplingParams(seed=seed), 1)["seed"]
-    assert taken >= 0
-    assert taken + 127 < 2**64
-    assert sampling_arguments(SamplingParams(), 1)["seed"] is None
+def test_each_answer_has_a_seed_of_its_own_that_vllm_and_torch_take(seed: int) -> None:
+    taken = [sampling_arguments(SamplingParams(seed=seed, n=3), 1, index)["seed"] for index in range(3)]
+    assert len(set(taken)) == 3
+    assert all(0 <= each < 2**63 for each in taken)
+    assert sampling_arguments(SamplingParams(), 1, 0)["seed"] is None
 
 
 def test_a_schema_becomes_a_tag_that_bounds_white_space() -> None:

@@ -70,13 +70,18 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 @contextlib.contextmanager
 def serving(
-    model: Path, log: Path, *options: str, ready: bool = True, **settings: object
+    model: Path,
+    log: Path,
+    *options: str,
+    ready: bool = True,
+    python: str = sys.executable,
+    **settings: object,
 ) -> Iterator[Server]:
     """Start `byollm serve` on a free port; `settings` such as `server__max_requests` become variables."""
     variables = {f"BYOLLM__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--model", str(model), "--port", "0", *options],
+            [python, *COMMAND[1:], "serve", "--model", str(model), "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
