@@ -15,12 +15,15 @@ from byollm.cli.down import down
 from byollm.cli.evaluate import evaluate
 from byollm.cli.finetune import finetune
 from byollm.cli.gateway import gateway
+from byollm.cli.inspect import inspect
 from byollm.cli.logs import logs
 from byollm.cli.pretrain import pretrain
 from byollm.cli.publish import publish
+from byollm.cli.quantize import quantize
 from byollm.cli.run import run
 from byollm.cli.serve import serve
 from byollm.cli.status import status
+from byollm.cli.tune import tune
 from byollm.cli.up import up
 from byollm.settings.errors import ByollmError
 
@@ -52,6 +55,9 @@ app.add_typer(data.app, name="data")
 app.command()(pretrain)
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(quantize)
+app.command()(tune)
+app.command()(inspect)
 app.command()(serve)
 app.command()(gateway)
 app.command()(up)

@@ -28,6 +28,11 @@ class Validation:
     tokens: int
     """Tokens predicted."""
 
+    @property
+    def perplexity(self) -> float:
+        """The number of tokens, all as likely, among which the model might as well choose."""
+        return math.exp(self.loss)
+
 
 class Validator:
     """Validates on a split, or on rows spread evenly over it.

@@ -1,25 +1,23 @@
 """Packs a model: from a source of float weights to a directory that `load_decoder` maps in."""
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from byollm import __version__
 from byollm.kernels.packed import Scheme
-from byollm.modeling.config import DecoderConfig
-from byollm.modeling.errors import CheckpointError, ModelConfigError
-from byollm.modeling.hugging_face import QUANTIZATION, QUANTIZED_BY_US
+from byollm.modeling.errors import CheckpointError
+from byollm.modeling.hugging_face import QUANTIZATION
 from byollm.modeling.packed import quantization_config
 from byollm.modeling.packing.card import card
+from byollm.modeling.packing.config_file import read_config
 from byollm.modeling.packing.packer import Packer, calibration_tokens
 from byollm.modeling.packing.plan import Shard, plan
 from byollm.modeling.packing.record import Quality, Record
 from byollm.modeling.packing.safetensors_file import ShardWriter
-from byollm.modeling.packing.source import DirectorySource, Source, read_bytes, verified
+from byollm.modeling.packing.source import SUMS, DirectorySource, Source, read_bytes, verified
 from byollm.modeling.packing.weights import Parameters
 from byollm.modeling.packing.workspace import RECORD, Job, Workspace, as_json, open_workspace
 from byollm.modeling.stored_check import CONFIG
@@ -41,6 +39,7 @@ def pack_model(
     scheme: Scheme,
     *,
     progress: Progress,
+    destination: Source | None = None,
     tell: Callable[[str], object] = lambda text: None,
     calibration: str | None = None,
     measure: Callable[[Path], Quality | None] = lambda directory: None,
@@ -56,6 +55,7 @@ def pack_model(
         out: where the packed one goes; an empty directory, or none.
         scheme: how its matrices are packed.
         progress: shows how far it is, in MiB.
+        destination: where it is copied to in the end, if not `out`.
         tell: is told what else is worth saying.
         calibration: text like the model's, with which GPTQ chooses the numbers.
         measure: finds out what was lost, given the packed model.
@@ -65,7 +65,12 @@ def pack_model(
         CheckpointError: the model is damaged, not supported or packed already, `out` holds something else, or
             it cannot be written; the message says what to do.
     """
-    config, shape = _read_config(source)
+    config, shape = read_config(source)
+    if (packed := config.get(QUANTIZATION)) is not None:
+        raise CheckpointError(
+            f"{source.name}: is packed already, as {packed['scheme']}; serve it as it is, or name the float "
+            "model that it was made of"
+        )
     parameters = Parameters(source, shape)
     shards = plan(parameters, scheme, shard_bytes)
     others = [name for name in (*TOKENIZER_FILES, GENERATION_CONFIG) if name in source.files()]
@@ -78,13 +83,9 @@ def pack_model(
         byollm=__version__,
         files=_hashes(source, [CONFIG, *others, *parameters.weights.files], progress),
     )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if out.is_dir() and job.made(place := DirectorySource(out)):
-            tell(f"{out} is there already, made of the same files in the same way")
-            return Record.read(place)
-        raise CheckpointError(
-            f"{out}: is there and holds something else; choose a new or an empty directory, or remove it"
-        )
+    if (made := _already_made(job, out, destination)) is not None:
+        tell(f"{made.name} is there already, made of the same files in the same way")
+        return Record.read(made)
     with open_workspace(out, job, shards, tell) as space:
         for name in others:
             space.write(name, bytes(read_bytes(source, name)))
@@ -113,6 +114,23 @@ def pack_model(
     return record
 
 
+def _already_made(job: Job, out: Path, destination: Source | None) -> Source | None:
+    """Return the place where an earlier run has finished the job; refuse places that hold something else."""
+    places: list[Source] = [] if destination is None else [destination]
+    if out.is_dir():
+        places.append(DirectorySource(out))
+    for place in places:
+        if job.made(place):
+            return place
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken or (destination is not None and SUMS in destination.files()):
+        where = out if taken or destination is None else destination.name
+        raise CheckpointError(
+            f"{where}: is there and holds something else; choose a new or an empty place, or remove it"
+        )
+    return None
+
+
 def _write_shards(space: Workspace, shards: list[Shard], packer: Packer, progress: Progress) -> None:
     total = sum(shard.nbytes for shard in shards)
     done = 0
@@ -128,29 +146,6 @@ def _write_shards(space: Workspace, shards: list[Shard], packer: Packer, progres
                         done += tensor.nbytes
                     advance(done // MIB, -(-total // MIB))
             space.finish(shard.file)
-
-
-def _read_config(source: Source) -> tuple[dict[str, Any], DecoderConfig]:
-    if CONFIG not in source.files():
-        raise CheckpointError(f"{source.name}: {CONFIG} is absent; expected a model in Hugging Face's format")
-    try:
-        config = json.loads(read_bytes(source, CONFIG))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{source.name}: {CONFIG} is not JSON ({error}); copy the file afresh"
-        ) from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{source.name}: {CONFIG} is no JSON object; copy the file afresh")
-    said = config.get(QUANTIZATION)
-    if isinstance(said, Mapping) and said.get("quant_method") == QUANTIZED_BY_US:
-        raise CheckpointError(
-            f"{source.name}: is packed already, as {said.get('scheme')}; serve it as it is, or name the "
-            "float model that it was made of"
-        )
-    try:
-        return config, DecoderConfig.from_hf(config)
-    except ModelConfigError as error:
-        raise CheckpointError(f"{source.name}: {error}") from None
 
 
 def _hashes(source: Source, files: list[str], progress: Progress) -> dict[str, str]:

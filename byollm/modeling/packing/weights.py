@@ -58,6 +58,10 @@ class SourceWeights:
         """Return a tensor's type in the words of safetensors."""
         return self._where[name][1].dtype
 
+    def nbytes(self, name: str) -> int:
+        """Return the bytes that a tensor takes."""
+        return self._where[name][1].stop - self._where[name][1].start
+
     def file(self, name: str) -> str:
         """Return the file that a tensor is in."""
         return self._where[name][0]
@@ -99,7 +103,12 @@ class Parameters:
     @property
     def nbytes(self) -> int:
         """The bytes of all parameters as they are stored."""
-        return sum(math.prod(shape) * self.dtype(name).itemsize for name, shape in self._shapes.items())
+        return sum(map(self.nbytes_of, self))
+
+    def nbytes_of(self, name: str) -> int:
+        """Return the bytes of a parameter as it is stored."""
+        size: int = math.prod(self._shapes[name]) * self.dtype(name).itemsize
+        return size
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a parameter."""

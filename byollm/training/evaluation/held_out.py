@@ -63,6 +63,12 @@ def validate_held_out(
     return validator.validate(decoder)
 
 
+def same_tokenizer(tokenizer: Path, prepared: Path) -> bool:
+    """Whether data were prepared with the tokenizer in this tokenizer.json; no, where either is not there."""
+    own = prepared / "tokenizer" / "tokenizer.json"
+    return tokenizer.is_file() and own.is_file() and _vocabulary(tokenizer) == _vocabulary(own)
+
+
 def _vocabulary(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"]
