@@ -34,7 +34,8 @@ def model_fits(patient: Patient) -> Iterator[Finding]:
     spec, engine = patient.settings.endpoint, patient.settings.engine
     instance = INSTANCE_TYPES[spec.instance_type]
     context, batch = engine.max_context or positions, spec.scaling.concurrency
-    footprint = Footprint(weights_gib=weights / GIB, token_bytes=token)
+    # Sharing a model out over GPUs shares out its cache too.
+    footprint = Footprint(weights_gib=weights / GIB / spec.gpus, token_bytes=token // spec.gpus)
     has = instance.model_memory_gib
     place = f"one {instance.gpu} of {spec.instance_type}" if instance.gpu else spec.instance_type
     sum_ = f"{footprint.arithmetic(context, batch)}; {place} has {has}"

@@ -82,6 +82,9 @@ class EndpointSpec(Section):
     """CUDA version inside the inference image; what PyTorch's wheels bring along."""
     weights_gib: Annotated[float, Field(gt=0)] = 3.0
     """Size of the model's weights as they are served, quantised or not."""
+    gpus: Annotated[int, Field(ge=1)] = 1
+    """GPUs of an instance that the weights are shared out over; more than one only with `engine: vllm`: its
+    `tensor_parallel_size` times `pipeline_parallel_size`."""
     startup_s: Annotated[int, Field(ge=60, le=3600)] = 600
     """How long an instance may take to load the model and answer its first health check."""
     variants: Annotated[tuple[VariantSpec, ...], Field(min_length=1, max_length=10)] = (
@@ -189,11 +192,18 @@ class EndpointSpec(Section):
     @model_validator(mode="after")
     def _the_model_fits(self) -> Self:
         instance = INSTANCE_TYPES[self.instance_type]
-        has, needs = instance.model_memory_gib, Footprint(weights_gib=self.weights_gib).needs_gib()
+        if self.gpus > max(1, instance.gpus):
+            raise _refusal(
+                f"gpus: {self.gpus} are more than the {instance.gpus} of {self.instance_type}",
+                "Choose an instance type that has them",
+                f"{API}/API_ProductionVariant.html",
+            )
+        share = self.weights_gib / self.gpus
+        has, needs = instance.model_memory_gib, Footprint(weights_gib=share).needs_gib()
         if needs > has:
             place = f"a GPU of {self.instance_type} ({instance.gpu})" if instance.gpu else self.instance_type
             raise _refusal(
-                f"weights_gib: {self.weights_gib:g} GiB of weights and {RUNTIME_GIB} GiB to run them are "
+                f"weights_gib: {share:g} GiB of weights and {RUNTIME_GIB} GiB to run them are "
                 f"{needs:g} GiB; {place} has {has} GiB",
                 "Pack it with `byollm quantize`, or choose a larger instance type",
                 f"{GUIDE}/multi-model-support.html",

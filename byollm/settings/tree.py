@@ -75,6 +75,17 @@ class Settings(BaseSettings):
     """Alarms, spending and the record of calls on AWS."""
 
     @model_validator(mode="after")
+    def _gpus_agree(self) -> Self:
+        options = self.engine.vllm
+        shared = options.get("tensor_parallel_size", 1) * options.get("pipeline_parallel_size", 1)
+        if self.endpoint.gpus not in (1, shared):
+            raise ValueError(
+                f"endpoint.gpus: the weights are to be shared out over {self.endpoint.gpus} GPUs, and "
+                f"engine.vllm does so over {shared}: set its tensor_parallel_size (docs/vllm.md)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _regions_agree(self) -> Self:
         astray = [zone for zone in self.network.zones if zone[:-1] != self.aws.region]
         if astray:

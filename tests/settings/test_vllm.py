@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from byollm.settings import SettingsError, load_settings
+from byollm.settings import EndpointSpec, SettingsError, load_settings
 from byollm.settings.engine import EngineSettings
 from byollm.settings.vllm import IN_VLLM, KEPT
 
@@ -65,3 +65,23 @@ def test_what_would_be_ignored_is_refused(settings: dict[str, Any], message: str
 def test_what_names_a_setting_names_one_that_exists() -> None:
     assert IN_VLLM.keys() | KEPT <= EngineSettings.model_fields.keys()
     assert not IN_VLLM.keys() & KEPT
+
+
+BIG = {"weights_gib": 60, "instance_type": "ml.g5.12xlarge"}
+
+
+def test_a_model_larger_than_one_gpu_finds_room_on_several() -> None:
+    EndpointSpec.model_validate(BIG | {"gpus": 4})
+    with pytest.raises(ValueError, match=r"30 GiB of weights and 2 GiB to run them are 32 GiB; a GPU"):
+        EndpointSpec.model_validate(BIG | {"gpus": 2})
+    with pytest.raises(ValueError, match=r"8 are more than the 4 of ml\.g5\.12xlarge"):
+        EndpointSpec.model_validate(BIG | {"gpus": 8})
+
+
+def test_an_endpoint_of_several_gpus_needs_an_engine_that_uses_them(directory: Path) -> None:
+    (directory / "dev.yaml").write_text("engine: vllm\nendpoint: {gpus: 4, instance_type: ml.g5.12xlarge}\n")
+    with pytest.raises(SettingsError, match=r"over 4 GPUs, and engine\.vllm does so over 1"):
+        load_settings("dev", directory)
+    engine = "engine: {backend: vllm, vllm: {tensor_parallel_size: 2, pipeline_parallel_size: 2}}"
+    (directory / "dev.yaml").write_text(f"{engine}\nendpoint: {{gpus: 4, instance_type: ml.g5.12xlarge}}\n")
+    assert load_settings("dev", directory).endpoint.gpus == 4
