@@ -1,4 +1,4 @@
-"""LoRA adapters in slots on the device: the matrices of all slots stacked, for products over mixed rows."""
+"""LoRA adapters in slots on the device: the matrices of all slots stacked, for one kernel over mixed rows."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from byollm.kernels.gpu.lora import lora_grouped
 from byollm.modeling import Adapter
 
 SMALLEST_RANK = 16  # the least that a matrix product on the device takes
@@ -29,7 +30,6 @@ class GpuAdapters:
 
     def __init__(self, slots: int, dtype: torch.dtype, device: torch.device) -> None:
         self._slots, self._dtype, self._device = slots, dtype, device
-        self._numbers = torch.arange(slots, device=device)
         self._stacks: dict[str, _Stack] = {}
 
     def put(self, slot: int, adapter: Adapter | None) -> bool:
@@ -59,12 +59,9 @@ class GpuAdapters:
             out: (rows, outs), changed in place.
             slots: (rows,) slot of each row; below 0: none.
         """
-        own = (slots[:, None] == self._numbers)[:, :, None]  # (rows, slots, 1)
         for name, columns in parts:
             if (stack := self._stacks.get(name)) is not None:
-                # Each row meets all slots, and what its own gives is kept: shapes are always the same.
-                low = torch.einsum("ri,ski->rsk", x, stack.a) * own
-                out[:, columns] += torch.einsum("rsk,sok->ro", low, stack.b)
+                lora_grouped(x, stack.a, stack.b, slots, out[:, columns])
 
     def _grown(self, stack: _Stack | None, rank: int, inputs: int, outputs: int) -> _Stack:
         rank = max(SMALLEST_RANK, 1 << (rank - 1).bit_length())
