@@ -38,6 +38,7 @@ class NativeModel:
 
     def __init__(self, library: ctypes.CDLL, decoder: Decoder, precision: Precision, threads: int) -> None:
         self._library, self._precision, self._layers = library, precision, decoder.config.layers
+        self._rounds = decoder.dtype == torch.bfloat16 or decoder.scheme is not None
         shape = _shape(decoder)
         self._model = library.byollm_new(ctypes.byref(shape), threads)
         if not self._model:
@@ -58,16 +59,20 @@ class NativeModel:
         self._call("forward", ctypes.byref(batch))
 
     def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
-        """Put an adapter into a slot, instead of the one that is there, or empty the slot."""
+        """Put an adapter into a slot, in the place of what stands there; None empties it.
+
+        It is rounded to bfloat16 where the model was rounded to that or to less.
+        """
         weights = {} if adapter is None else adapter.weights
         for layer in range(self._layers):
             for module, target in TARGETS.items():
                 place = slot, layer, target.encode()
                 if (pair := weights.get(f"layers.{layer}.{module}")) is None:
-                    self._call("adapter", *place, None, None, 0)
-                else:
-                    a, b = _floats(pair.a), _floats(pair.b)
-                    self._call("adapter", *place, a.data_ptr(), b.data_ptr(), len(a))
+                    self._call("adapter", *place, None, None, 0, Precision.FLOAT32)
+                    continue
+                a, b = _floats(pair.a), _floats(pair.b)
+                precision = Precision.BFLOAT16 if self._rounds or _narrow(a, b) else Precision.FLOAT32
+                self._call("adapter", *place, a.data_ptr(), b.data_ptr(), len(a), precision)
 
     def profile(self) -> dict[str, float]:
         """Return the seconds spent so far in each part of all steps."""
@@ -171,6 +176,11 @@ def _numbers(module: Linear | Embedding) -> Tensor:
 
 def _floats(values: Tensor) -> Tensor:
     return values.detach().float().contiguous()
+
+
+def _narrow(*tensors: Tensor) -> bool:
+    """Whether bfloat16 holds numbers without losing a bit."""
+    return all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in tensors)
 
 
 def _stack(parts: Sequence[Tensor]) -> Tensor:

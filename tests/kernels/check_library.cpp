@@ -100,6 +100,11 @@ Integers to_integers(const Matrix& m, Precision precision) {
 // The head and the embeddings of a model in four bits have eight.
 Precision wider(Precision precision) { return precision == Precision::int4 ? Precision::int8 : precision; }
 
+// Adapters are kept whole where the weights are.
+Precision of_adapters(Precision precision) {
+  return precision == Precision::float32 ? precision : Precision::bfloat16;
+}
+
 // The weights that a precision keeps.
 Numbers kept(const Matrix& m, Precision precision) {
   if (precision == Precision::float32) return m.weight;
@@ -211,11 +216,11 @@ Numbers product(const Matrix& m, const Numbers& weight, const Numbers& x, Precis
 }
 
 // Add what the adapter in a slot, if there is one, adds to a part of a product, which begins at `to`.
-void adapt(const LayerWeights& l, int slot, const char* part, const Numbers& x, float* to) {
+void adapt(const LayerWeights& l, int slot, const char* part, const Numbers& x, float* to, Precision precision) {
   if (slot < 0 || l.adapters[slot].count(part) == 0) return;
   const Pair& pair = l.adapters[slot].at(part);
-  const Numbers low = product(pair.a, pair.a.weight, x, Precision::float32);
-  const Numbers more = product(pair.b, pair.b.weight, low, Precision::float32);
+  const Numbers low = product(pair.a, kept(pair.a, of_adapters(precision)), x, Precision::float32);
+  const Numbers more = product(pair.b, kept(pair.b, of_adapters(precision)), low, Precision::float32);
   for (size_t i = 0; i < more.size(); i++) to[i] += more[i];
 }
 
@@ -252,8 +257,8 @@ Answer decode(const Weights& w, const std::vector<int>& text, Precision precisio
       Numbers normed(s.hidden);
       normalise(s, x[row].data(), s.hidden, l.before.weight, l.before.bias, normed.data());
       Numbers& r = all[row] = product(l.qkv, qkv, normed, precision);
-      adapt(l, slot, "q", normed, &r[0]), adapt(l, slot, "k", normed, &r[width]);
-      adapt(l, slot, "v", normed, &r[width + kv]);
+      adapt(l, slot, "q", normed, &r[0], precision), adapt(l, slot, "k", normed, &r[width], precision);
+      adapt(l, slot, "v", normed, &r[width + kv], precision);
       for (int head = 0; head < s.heads + s.kv_heads; head++) {
         float* v = &r[size_t(head) * s.head_dim];
         const Numbers& norm = head < s.heads ? l.q_norm : l.k_norm;
@@ -284,13 +289,13 @@ Answer decode(const Weights& w, const std::vector<int>& text, Precision precisio
         for (int i = 0; i < s.head_dim; i++) attended[head * s.head_dim + i] = float(sums[i]);
       }
       Numbers added = product(l.o, o, attended, precision);
-      adapt(l, slot, "o", attended, &added[0]);
+      adapt(l, slot, "o", attended, &added[0], precision);
       for (int i = 0; i < s.hidden; i++) x[row][i] += added[i];
 
       if (!s.parallel) normalise(s, x[row].data(), s.hidden, l.after.weight, l.after.bias, normed.data());
       Numbers u = product(l.up, up, normed, precision);
-      if (s.gated) adapt(l, slot, "gate", normed, &u[0]);
-      adapt(l, slot, "up", normed, &u[s.gated ? s.inner : 0]);
+      if (s.gated) adapt(l, slot, "gate", normed, &u[0], precision);
+      adapt(l, slot, "up", normed, &u[s.gated ? s.inner : 0], precision);
       Numbers inner(s.inner);
       for (int i = 0; i < s.inner; i++) {
         const double v = u[i];
@@ -298,7 +303,7 @@ Answer decode(const Weights& w, const std::vector<int>& text, Precision precisio
                                  : 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))));
       }
       Numbers more = product(l.down, down, inner, precision);
-      adapt(l, slot, "down", inner, &more[0]);
+      adapt(l, slot, "down", inner, &more[0], precision);
       for (int i = 0; i < s.hidden; i++) x[row][i] += more[i];
     }
   }
@@ -351,7 +356,7 @@ class Subject {
  public:
   static constexpr int BLOCKS = 16;
 
-  Subject(const Weights& w, Precision precision, int threads) : shape_(w.variant.shape) {
+  Subject(const Weights& w, Precision precision, int threads) : shape_(w.variant.shape), precision_(precision) {
     model_ = CALL(new)(&shape_, threads);
     auto linear = [&](int layer, const char* name, const Matrix& m, Precision precision) {
       const float* bias = m.bias.empty() ? nullptr : m.bias.data();
@@ -407,7 +412,7 @@ class Subject {
       for (size_t slot = 0; slot < w.layers[i].adapters.size(); slot++)
         for (const auto& [part, pair] : w.layers[i].adapters[slot])
           done(CALL(adapter)(model_, int32_t(slot), i, part.c_str(), there ? pair.a.weight.data() : nullptr,
-                             pair.b.weight.data(), pair.a.out));
+                             pair.b.weight.data(), pair.a.out, int32_t(of_adapters(precision_))));
   }
 
   // Feed texts side by side in chunks that differ from text to text; slots: of their adapters, or empty.
@@ -456,6 +461,7 @@ class Subject {
   }
 
   Shape shape_;
+  Precision precision_;
   byollm::Model* model_;
   std::unique_ptr<Stored> tokens_;
   std::vector<uint16_t> halves_;

@@ -48,7 +48,7 @@ class Model {
   void forward(const Batch& batch);
 
   // Put A (rank, in) and B (out, rank) of a part of a layer into a slot, or, if they are null, nothing.
-  void adapt(int slot, int layer, const std::string& part, const float* a, const float* b, int rank) {
+  void adapt(int slot, int layer, const std::string& part, const float* a, const float* b, int rank, Precision precision) {
     const Target target = target_of(part);
     auto& adapters = layers.at(layer).adapters;
     if (slot < 0) throw std::invalid_argument("slots are counted from 0");
@@ -57,9 +57,9 @@ class Model {
     if (a != nullptr) {
       const int width = shape.heads * shape.head_dim, kv_width = shape.kv_heads * shape.head_dim;
       pair = std::make_unique<LowRank>();
-      pair->a.pack(a, rank, target == O ? width : target == DOWNWARD ? shape.inner : shape.hidden, nullptr, Precision::float32);
+      pair->a.pack(a, rank, target == O ? width : target == DOWNWARD ? shape.inner : shape.hidden, nullptr, precision);
       const int outs[TARGETS] = {width, kv_width, kv_width, shape.hidden, shape.inner, shape.inner, shape.hidden};
-      pair->b.pack(b, outs[target], rank, nullptr, Precision::float32);
+      pair->b.pack(b, outs[target], rank, nullptr, precision);
       rank_ = std::max(rank_, rank);
     }
     adapters[slot][target] = std::move(pair);

@@ -70,9 +70,9 @@ int32_t byollm_packed(byollm::Model* model, int32_t layer, const char* name, con
                       int32_t precision);
 
 // Put an adapter's part in a layer into a slot, from 0 on, instead of what was there: y += b (a x). part: q, k, v, o,
-// gate, up, down; a (rank, in) and b (out, rank) are copied; null: nothing is added.
+// gate, up, down; a (rank, in) and b (out, rank) are copied, as float32 or bfloat16; null: nothing is added.
 int32_t byollm_adapter(byollm::Model* model, int32_t slot, int32_t layer, const char* part, const float* a,
-                       const float* b, int32_t rank);
+                       const float* b, int32_t rank, int32_t precision);
 
 // name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
 int32_t byollm_vector(byollm::Model* model, int32_t layer, const char* name, const float* values, int64_t size);

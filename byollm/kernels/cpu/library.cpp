@@ -72,8 +72,8 @@ int32_t byollm_packed(Model* model, int32_t layer, const char* name, const uint8
 }
 
 int32_t byollm_adapter(Model* model, int32_t slot, int32_t layer, const char* part, const float* a, const float* b,
-                       int32_t rank) {
-  return guarded([&] { model->adapt(slot, layer, part, a, b, rank); });
+                       int32_t rank, int32_t precision) {
+  return guarded([&] { model->adapt(slot, layer, part, a, b, rank, Precision(precision)); });
 }
 
 int32_t byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {

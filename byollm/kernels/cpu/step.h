@@ -138,8 +138,10 @@ struct Model::Step {
     } else if (table.precision == Precision::bfloat16) {
       for (int i = 0; i < int(size); i++) f(i, widen(static_cast<const Half*>(table.rows)[start + i]));
     } else {
-      const Half* scales = table.scales + row * ((size + table.group - 1) / table.group);
-      for (int i = 0; i < int(size); i++) f(i, static_cast<const int8_t*>(table.rows)[start + i] * widen(scales[i / table.group]));
+      const Half* scale = table.scales + row * ((size + table.group - 1) / table.group);
+      for (int first = 0; first < int(size); first += table.group, scale++)
+        for (int i = first; i < std::min(first + table.group, int(size)); i++)
+          f(i, static_cast<const int8_t*>(table.rows)[start + i] * widen(*scale));
     }
   }
 
