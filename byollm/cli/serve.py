@@ -13,6 +13,12 @@ def serve(
     embedding_model: Annotated[
         Path | None, typer.Option(help="Directory of a sentence model, for embeddings.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA adapter, as NAME=DIRECTORY; may be given several times.", metavar="NAME=DIR"
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -29,5 +35,21 @@ def serve(
     from byollm.settings import load_settings
 
     settings = load_settings(env)
-    server = settings.server.override(model=model, embedding_model=embedding_model, host=host, port=port)
+    server = settings.server.override(
+        model=model,
+        embedding_model=embedding_model,
+        host=host,
+        port=port,
+        named_adapters=settings.server.named_adapters | _named(adapter or []),
+    )
     serve_model(server, settings.engine, typer.echo)
+
+
+def _named(adapters: list[str]) -> dict[str, Path]:
+    named = {}
+    for given in adapters:
+        name, separator, directory = given.partition("=")
+        if not (name and separator and directory):
+            raise typer.BadParameter(f"{given!r} is not NAME=DIRECTORY, such as legal=runs/legal")
+        named[name] = Path(directory)
+    return named

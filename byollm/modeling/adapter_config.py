@@ -65,7 +65,7 @@ class AdapterConfig:
 
     def __init__(self, said: Mapping[str, Any]) -> None:
         _check(said)
-        self.base = said.get("base_model_name_or_path")
+        self.base = Path(str(said.get("base_model_name_or_path"))).name  # where it lay is nobody's business
         self._alpha = _number(said, "lora_alpha", 8)
         self._root = bool(said.get("use_rslora"))
         patterns = said.get("alpha_pattern") or {}

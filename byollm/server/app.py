@@ -8,6 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import byollm
+from byollm.server.adapter_routes import (
+    AdapterRoutes,
+    LoadAdapterRequest,
+    RegisterAdapterRequest,
+    UnloadAdapterRequest,
+    UpdateAdapterRequest,
+)
 from byollm.server.chat import ChatRequest
 from byollm.server.completions import CompletionRequest
 from byollm.server.embeddings import EmbeddingRequest
@@ -47,7 +54,7 @@ def create_app(service: Service) -> FastAPI:
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Put the routes into the application."""
-    ours, plain = OpenAIRoutes(service), PlainRoutes(service)
+    ours, plain, adapters = OpenAIRoutes(service), PlainRoutes(service), AdapterRoutes(service)
     posts: list[tuple[str, Handler, tuple[type[Parameters], ...]]] = [
         ("/v1/chat/completions", ours.chat_completions, (ChatRequest,)),
         ("/v1/completions", ours.completions, (CompletionRequest,)),
@@ -57,6 +64,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         ("/detokenize", ours.detokenize, (DetokenizeRequest,)),
         ("/generate", plain.generate, (GenerateRequest,)),
         ("/predict", plain.generate, (GenerateRequest,)),
+        ("/v1/load_lora_adapter", adapters.load, (LoadAdapterRequest,)),
+        ("/v1/unload_lora_adapter", adapters.unload, (UnloadAdapterRequest,)),
+        ("/adapters", adapters.register, (RegisterAdapterRequest,)),
+        ("/adapters/{name:path}", adapters.update, (UpdateAdapterRequest,)),
     ]
     gets: list[tuple[str, Handler]] = [
         ("/v1/models", ours.models),
@@ -65,9 +76,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
         ("/health", plain.health),
         ("/model/info", plain.model_info),
         ("/metrics", plain.metrics),
+        ("/adapters", adapters.list),
+        ("/adapters/{name:path}", adapters.describe),
     ]
     for path, handler, _ in posts:
         app.add_api_route(path, handler, methods=["POST"], response_class=Response)
     for path, handler in gets:
         app.add_api_route(path, handler, methods=["GET"], response_class=Response)
+    app.add_api_route(
+        "/adapters/{name:path}", adapters.unregister, methods=["DELETE"], response_class=Response
+    )
     describe_bodies(app, {path: bodies for path, _, bodies in posts}, service.model_name)

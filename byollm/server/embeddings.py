@@ -39,11 +39,13 @@ class EmbeddingResponse(EngineResponse):
     Args:
         service: admits the request and lends the engine.
         request: what to embed.
+        adapter: what the model is to read with.
     """
 
-    def __init__(self, service: Service, request: EmbeddingRequest) -> None:
+    def __init__(self, service: Service, request: EmbeddingRequest, adapter: str | None) -> None:
         super().__init__(service)
         self._request = request
+        self._adapter = adapter
 
     async def _answer(self, model: Model, send: Send, arrival: float) -> None:
         try:
@@ -52,7 +54,7 @@ class EmbeddingResponse(EngineResponse):
                     vectors, tokens = await self._embed_sentences(model.sentences)
                 else:
                     texts = await self._texts(model)
-                    vectors, tokens = await model.engine.embed(texts), sum(map(len, texts))
+                    vectors, tokens = await model.engine.embed(texts, self._adapter), sum(map(len, texts))
                 body = await asyncio.to_thread(self._body, vectors, tokens)
         except Exception as error:
             raise self._failed(error) from None

@@ -48,6 +48,7 @@ class Job:
         format: how to write the answer.
         answers: whether anything is to be generated; else every answer is empty.
         grammar_from: the request's parameter that the grammar comes from, if there is one.
+        adapter: what the model is to answer with.
     """
 
     prompts: list[list[int]]
@@ -55,6 +56,7 @@ class Job:
     format: Format
     answers: bool = True
     grammar_from: str | None = None
+    adapter: str | None = None
 
     @property
     def choices(self) -> int:
@@ -170,7 +172,10 @@ class Generation(EngineResponse):
                     await take(choice, output)
 
         prompts = job.prompts if job.answers else []
-        streams = [model.engine.generate(prompt, job.params, whole=not self._stream) for prompt in prompts]
+        streams = [
+            model.engine.generate(prompt, job.params, whole=not self._stream, adapter=job.adapter)
+            for prompt in prompts
+        ]
         if not job.answers:
             for choice in range(job.choices):
                 read = len(job.prompts[choice // job.params.n])

@@ -1,7 +1,7 @@
 """Prometheus metrics under vLLM's names, with `byollm:` for `vllm:`: its dashboards need one substitution."""
 
 from collections.abc import Callable, Iterator
-from time import monotonic
+from time import monotonic, time
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -154,7 +154,20 @@ class EngineCollector(Collector):
             gauge = GaugeMetricFamily(f"byollm:{name}", what, labels=[LABEL])
             gauge.add_metric([self._model_name], value)
             yield gauge
+        yield _lora_info(stats)
         for name, what, value in counters:
             counter = CounterMetricFamily(f"byollm:{name}", what, labels=[LABEL])
             counter.add_metric([self._model_name], value)
             yield counter
+
+
+def _lora_info(stats: EngineStats) -> Metric:
+    """vLLM's gauge of adapters in use: labels say which, and the value is the time."""
+    gauge = GaugeMetricFamily(
+        "byollm:lora_requests_info",
+        "Adapters of the running and the waiting sequences; the value is when it was read.",
+        labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+    )
+    running, waiting = (",".join(sorted(n)) for n in (stats.adapters_running, stats.adapters_waiting))
+    gauge.add_metric([str(stats.adapter_slots), running, waiting], time())
+    return gauge

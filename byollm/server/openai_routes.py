@@ -8,6 +8,7 @@ from pydantic import FailFast, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from byollm.server.adapter_routes import IDENTIFIER
 from byollm.server.chat import ChatRequest
 from byollm.server.chat_format import ChatFormat
 from byollm.server.completions import CompletionFormat, CompletionRequest, Echo
@@ -73,7 +74,10 @@ class OpenAIRoutes:
         return self._complete(await self._service.bodies.read(request))
 
     async def invocations(self, request: Request) -> Response:
-        """SageMaker's one route: a chat has `messages`, a completion `prompt`, embeddings `input`."""
+        """SageMaker's one route: a chat has `messages`, a completion `prompt`, embeddings `input`.
+
+        The adapter that SageMaker names in a header goes before the body's `model`.
+        """
         body = await self._service.bodies.read(request)
         kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
         if len(kinds) != 1:
@@ -84,6 +88,8 @@ class OpenAIRoutes:
                 param=kinds[-1] if kinds else "messages",
                 code="invalid_value" if kinds else "missing_required_parameter",
             )
+        if (adapter := request.headers.get(IDENTIFIER)) is not None:
+            body = body | {"model": adapter}
         if kinds == ["input"]:
             return self._embed({"model": self._embedder or self._service.model_name} | body)
         body = {"model": self._service.model_name} | body
@@ -95,13 +101,12 @@ class OpenAIRoutes:
 
     def _embed(self, body: Mapping[str, Any]) -> Response:
         asked = EmbeddingRequest.parse(body)
-        if asked.model != self._embedder:
-            self._service.check_model(asked.model)
-        return EmbeddingResponse(self._service, asked)
+        adapter = None if asked.model == self._embedder else self._service.choose(asked.model)
+        return EmbeddingResponse(self._service, asked, adapter)
 
     def _chat(self, body: Mapping[str, Any]) -> Response:
         asked = ChatRequest.parse(body)
-        self._service.check_model(asked.model)
+        adapter = self._service.choose(asked.model)
         self._check_choices(1, asked.n, "n")
 
         async def prepare(model: Model) -> Job:
@@ -111,13 +116,14 @@ class OpenAIRoutes:
             params = asked.with_defaults(model.defaults).sampling_params(
                 None if constraint is None else constraint.grammar
             )
-            return Job([prompt], params, ChatFormat(asked, model.tokenizer), grammar_from=_source(constraint))
+            answer = ChatFormat(asked, model.tokenizer)
+            return Job([prompt], params, answer, grammar_from=_source(constraint), adapter=adapter)
 
         return Generation(self._service, prepare, asked.stream)
 
     def _complete(self, body: Mapping[str, Any]) -> Response:
         asked = CompletionRequest.parse(body)
-        self._service.check_model(asked.model)
+        adapter = self._service.choose(asked.model)
         self._check_choices(len(asked.prompts), asked.n, "prompt")
 
         async def prepare(model: Model) -> Job:
@@ -133,16 +139,16 @@ class OpenAIRoutes:
                     text = (
                         given if isinstance(given, str) else model.tokenizer.decode(given, skip_special=False)
                     )
-                    scores = (
-                        None if asked.logprobs is None else await model.engine.score(tokens, asked.logprobs)
-                    )
+                    scores = None
+                    if asked.logprobs is not None:
+                        scores = await model.engine.score(tokens, asked.logprobs, adapter)
                     echoes.append(Echo(text, tokens, scores))
             formatted = CompletionFormat(asked, model.tokenizer, echoes)
             constraint = asked.constraint
             params = asked.with_defaults(model.defaults).sampling_params(
                 None if constraint is None else constraint.grammar
             )
-            return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint))
+            return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint), adapter)
 
         return Generation(self._service, prepare, asked.stream)
 
@@ -153,36 +159,32 @@ class OpenAIRoutes:
             raise ApiError(400, message, param=param, code="invalid_value")
 
     async def models(self, request: Request) -> Response:
-        """The models served here."""
+        """The models and adapters served here."""
         return json_response({"object": "list", "data": self._model_objects()})
 
     async def model(self, request: Request) -> Response:
-        """One of the models served here, asked for by its name."""
+        """One of the models and adapters served here, asked for by its name."""
         name = request.path_params["model"]
         if name != self._embedder:
-            self._service.check_model(name)
+            self._service.choose(name)
         return json_response(next(served for served in self._model_objects() if served["id"] == name))
 
     def _model_objects(self) -> list[dict[str, Any]]:
-        model = self._service.model
-        lengths: dict[str, int | None] = {self._service.model_name: model.max_context}
+        model, name, created = self._service.model, self._service.model_name, self._service.created
+        objects = [_model_object(name, name, None, created, model.max_context)]
         if model.sentences is not None:
-            lengths[model.sentences.name] = model.sentences.max_tokens
-        return [
-            {
-                "id": name,
-                "object": "model",
-                "created": self._service.created,
-                "owned_by": "byollm",
-                "max_model_len": length,
-            }
-            for name, length in lengths.items()
-        ]
+            sentences = model.sentences
+            objects.append(_model_object(sentences.name, sentences.name, None, created, sentences.max_tokens))
+        for adapter in model.adapters.served:
+            objects.append(
+                _model_object(adapter.name, adapter.source, name, adapter.created, model.max_context)
+            )
+        return objects
 
     async def tokenize(self, request: Request) -> Response:
         """The token ids of a text, or of a conversation up to where the answer begins."""
         asked = TokenizeRequest.parse(await self._service.bodies.read(request))
-        self._service.check_model(asked.model or self._service.model_name)
+        self._service.choose(asked.model or self._service.model_name)
         model = self._service.model
         if asked.messages:
             tokens = await encode_chat(model, asked.messages, asked.tools)
@@ -193,7 +195,7 @@ class OpenAIRoutes:
     async def detokenize(self, request: Request) -> Response:
         """The text of token ids."""
         asked = DetokenizeRequest.parse(await self._service.bodies.read(request))
-        self._service.check_model(asked.model or self._service.model_name)
+        self._service.choose(asked.model or self._service.model_name)
         tokenizer = self._service.model.tokenizer
         if asked.tokens and max(asked.tokens) >= tokenizer.vocab_size:
             raise ApiError(
@@ -204,6 +206,21 @@ class OpenAIRoutes:
             )
         # A thread: it may be a million of them.
         return json_response({"prompt": await asyncio.to_thread(tokenizer.decode, asked.tokens, False)})
+
+
+def _model_object(
+    name: str, root: str, parent: str | None, created: int, length: int | None
+) -> dict[str, Any]:
+    """A model as OpenAI lists it, with vLLM's `root`, where it is from, and `parent`, an adapter's model."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "byollm",
+        "root": root,
+        "parent": parent,
+        "max_model_len": length,
+    }
 
 
 def _source(constraint: Constraint | None) -> str | None:

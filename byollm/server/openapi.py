@@ -33,7 +33,8 @@ def describe_bodies(
             for path, taken in bodies.items():
                 choices = [references[body, "validation"] for body in taken]
                 content = {"application/json": {"schema": {"anyOf": choices} if choices[1:] else choices[0]}}
-                described["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+                route = described["paths"][path.replace(":path}", "}")]
+                route["post"]["requestBody"] = {"required": True, "content": content}
             app.openapi_schema = described
         return app.openapi_schema
 

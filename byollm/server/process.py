@@ -46,10 +46,14 @@ def serve(server: ServerSettings, engine: EngineSettings, announce: Callable[[st
     """
     model = server.model or bundled_model()
     check_directory(model)
+    if server.adapters is not None and not server.adapters.is_dir():
+        raise ServerError(
+            f"server.adapters: {server.adapters} is no directory; make it, or leave the setting out"
+        )
     listener = listen(server.host, server.port)
     configure_logging()
     name = server.model_name or model.resolve().name
-    service = Service(partial(load_model, model, engine, server.embedding_model), server, name)
+    service = Service(partial(load_model, model, engine, server, name), server, name)
     config = uvicorn.Config(
         create_app(service),
         loop="uvloop",

@@ -17,6 +17,7 @@ from byollm.web.errors import ApiError
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 20  # in an error
 STOP_S = 1.0  # how long the engine may take to end what still runs
 
 Status = Literal["loading", "ready", "draining", "failed"]
@@ -119,19 +120,27 @@ class Service:
             )
         return self._model
 
-    def check_model(self, name: str) -> None:
-        """Refuse a model that is not served here.
+    def choose(self, name: str) -> str | None:
+        """Return the adapter that a model's name stands for; None for the model as it is.
 
         Raises:
-            ApiError: 404.
+            ApiError: 404, neither is served here.
         """
-        if name != self.model_name:
-            raise ApiError(
-                404,
-                f"The model '{name[:256]}' does not exist. This server serves '{self.model_name}'.",
-                param="model",
-                code="model_not_found",
-            )
+        if name == self.model_name:
+            return None
+        adapters = None if self._model is None else self._model.adapters
+        if adapters is not None and name in adapters:
+            return name
+        there = [] if adapters is None else [adapter.name for adapter in adapters.served]
+        if len(there) > MOST_NAMED:
+            there[MOST_NAMED:] = [f"{len(there) - MOST_NAMED} more"]
+        beside = f", and the adapters {', '.join(there)}" if there else ""
+        raise ApiError(
+            404,
+            f"The model '{name[:256]}' does not exist. This server serves '{self.model_name}'{beside}.",
+            param="model",
+            code="model_not_found",
+        )
 
     @contextmanager
     def admission(self) -> Iterator[Model]:

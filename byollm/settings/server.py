@@ -7,6 +7,8 @@ from pydantic import Field
 
 from byollm.settings.base import Section
 
+NamedPaths = dict[Annotated[str, Field(min_length=1, max_length=128)], Path]
+
 
 class ServerSettings(Section):
     """The HTTP server in front of the engine."""
@@ -23,6 +25,12 @@ class ServerSettings(Section):
     embedding_model: Path | None = None
     """Directory of a sentence model for embeddings, in sentence-transformers' layout, served under the
     directory's name; it needs `pip install 'byollm[sentence]'`. By default the model itself embeds."""
+    adapters: Path | None = None
+    """A directory of LoRA adapters, one in each of its directories: they are served under these names, and
+    under it others may be loaded while the server runs. By default `adapters` in the model's directory, if
+    there is one."""
+    named_adapters: NamedPaths = {}  # noqa: RUF012 (pydantic copies it)
+    """Adapters that are served from the start, by name, wherever they are, such as {legal: runs/legal}."""
     max_requests: Annotated[int, Field(ge=1)] = 256
     """Generating requests held at a time, running or waiting; one more is refused with status 429."""
     max_choices: Annotated[int, Field(ge=1, le=2048)] = 128
