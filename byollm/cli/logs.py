@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from byollm.local.launch import Running
 
 CLOUD = "cloud"
+HOSTED = ("Endpoints", "InferenceComponents")
 EVERY_SECONDS = 0.5
 LINES = 200  # of a file, from its end
 
@@ -106,7 +107,7 @@ def _files(folder: Path, env: str, name: str) -> list[Path]:
     if name == CLOUD:
         return sorted(folder.glob("*.log"))
     wanted = f"byollm-{env}" if name == "endpoint" else name
-    under = [folder / "aws" / "sagemaker" / "Endpoints"] if name == "endpoint" else [folder]
+    under = [folder / "aws" / "sagemaker" / kind for kind in HOSTED] if name == "endpoint" else [folder]
     files = (file for place in under for file in place.rglob("*.log") if file.parent != folder)
     return sorted(file for file in files if wanted in str(file.relative_to(folder)))
 

@@ -2,8 +2,9 @@
 
 Run by its path with nothing but the standard library, so that it starts in a moment. Standard input is the
 leash: when it closes, because the container is to be killed or because the front process died, everything
-that the container started is killed. The first line of standard output is the process id of the container;
-the exit status is the container's, as a shell writes it (128 + the signal that ended it).
+that the container started is killed. The first line of standard output is the process id of the container, a
+byte after it says that the log is longer; the exit status is the container's, as a shell writes it (128 +
+the signal that ended it).
 """
 
 import contextlib
@@ -15,15 +16,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 LOG_BYTES = 16 * 2**20
+LINE_BYTES = 2**16  # a longer line becomes several
 NOT_FOUND = 127
 PR_SET_PDEATHSIG = 1
 
 
 class BoundedLog:
-    """A file that, once full, becomes `<name>.1` and begins anew. A full disk loses lines, not the container.
+    """Lines, each with the time it came at, in a file that, once full, becomes `<name>.1` and begins anew.
+
+    A full disk loses lines, never half a line, and not the container.
 
     Args:
         path: the file; its folder must exist.
@@ -32,14 +37,39 @@ class BoundedLog:
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         self._path, self._limit = path, limit
+        self._begun = b""
+        self._now = 0.0
 
-    def write(self, data: bytes) -> None:
-        """Append; what cannot be written is dropped."""
+    def write(self, data: bytes) -> bool:
+        """Append the lines that `data` completes; tell whether there were any."""
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        if len(self._begun) >= LINE_BYTES:
+            lines, self._begun = [*lines, self._begun], b""
+        self._append(lines)
+        return bool(lines)
+
+    def close(self) -> None:
+        """Append the line that was begun: nothing more will come."""
+        self._append([self._begun] if self._begun else [])
+        self._begun = b""
+
+    def _append(self, lines: list[bytes]) -> None:
+        self._now = max(self._now, time.time())  # a clock that is set back does not change their order
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._now))
+        prefix = f"{seconds}.{int(self._now % 1 * 1000):03}Z ".encode()
+        cut = (line[begin : begin + LINE_BYTES] for line in lines for begin in _pieces(line))
+        data = b"".join(prefix + line + b"\n" for line in cut)
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size + len(data) > self._limit:
                 self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            with self._path.open("ab") as file:
-                file.write(data)
+            with self._path.open("ab", buffering=0) as file:
+                end = file.tell()
+                if file.write(data) != len(data):  # the disk is full
+                    file.truncate(end)
+
+
+def _pieces(line: bytes) -> range:
+    return range(0, max(1, len(line)), LINE_BYTES)
 
 
 def run(argv: list[str], log: BoundedLog) -> int:
@@ -59,6 +89,7 @@ def run(argv: list[str], log: BoundedLog) -> int:
         return NOT_FOUND
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
     print(child.pid, flush=True)  # noqa: T201 - it is what the front process reads
+    os.set_blocking(sys.stdout.fileno(), False)
     threading.Thread(target=_hold, args=(child.pid,), daemon=True).start()
     assert child.stdout is not None
     writer = threading.Thread(target=_copy, args=(child.stdout.fileno(), log), daemon=True)
@@ -81,7 +112,10 @@ def _kill_group(group: int) -> None:
 
 def _copy(output: int, log: BoundedLog) -> None:
     while data := os.read(output, 2**16):
-        log.write(data)
+        if log.write(data):
+            with contextlib.suppress(OSError):  # nobody reads now: there is enough to be read already
+                os.write(sys.stdout.fileno(), b"+")
+    log.close()
 
 
 def _die_with_parent() -> None:

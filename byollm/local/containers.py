@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from byollm.local import container_init
+from byollm.local.logs import Logs, LogStream
 from byollm.local.world import World
 from byollm.settings.errors import ByollmError
 
@@ -62,21 +63,22 @@ class Container:
     Args:
         process: its first process, see `container_init`.
         pid: of the process inside; None if it could not be run.
-        log: the file of what it writes.
+        stream: where AWS would write what it says.
+        log: the file of it on this machine.
         port: where it listens, if it does.
         environment: what was said to it.
     """
 
     def __init__(
         self,
-        name: str,
+        stream: LogStream,
         process: asyncio.subprocess.Process,
         pid: int | None,
         log: Path,
         port: int | None,
         environment: Mapping[str, str],
     ) -> None:
-        self.name, self.pid, self.log, self.port, self.environment = name, pid, log, port, environment
+        self.stream, self.pid, self.log, self.port, self.environment = stream, pid, log, port, environment
         self._process = process
 
     @property
@@ -126,14 +128,15 @@ class Containers:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._logs = Logs(world)
+        self._heard: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
         image: str,
         arguments: Sequence[str],
         *,
-        name: str,
-        log: str,
+        log: LogStream,
         environment: Mapping[str, str],
         mounts: Sequence[Mount] = (),
         port: int | None = None,
@@ -143,8 +146,8 @@ class Containers:
         Args:
             image: as AWS names it, `<registry>/<repository>@<digest>`; the registry does not matter.
             arguments: in place of the image's command, such as `["serve"]`.
-            name: unique among the running ones.
-            log: the log group that AWS would write to; the file is `log_file(log, name)`.
+            log: where AWS would write what it says, no two that run at once to the same; it is called by the
+                name of the stream, and the file is `log_file(log)`.
             environment: all that it is to have; of this process it gets the PATH and the language.
             port: where it is to listen on this machine, told to it by the variable of its image, or else as
                 `SAGEMAKER_BIND_TO_PORT`.
@@ -153,7 +156,7 @@ class Containers:
             ContainerError: nobody knows the image, or no engine is there to run it.
         """
         known, variable = self._look_up(image)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{_plain(name)}-", dir=self._folder("containers")))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_plain(log.name)}-", dir=self._folder("containers")))
         given = dict(environment)
         if port is not None:
             given[variable] = str(port)
@@ -171,10 +174,12 @@ class Containers:
             if Path(argv[0]).is_absolute():  # as in an image, its own programs come first
                 programs = (str(Path(argv[0]).parent), os.environ.get("PATH", os.defpath))
                 given.setdefault("PATH", os.pathsep.join(programs))
-        file = self.log_file(log, name)
+        file = self.log_file(log)
         file.parent.mkdir(parents=True, exist_ok=True)
         spec = {"argv": argv, "log": str(file), "scratch": str(scratch), "after": after}
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        if log.sent:
+            self._logs.follow(file, log)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", container_init.__file__, json.dumps(spec)),
             stdin=asyncio.subprocess.PIPE,
@@ -185,15 +190,25 @@ class Containers:
         )
         assert process.stdout is not None
         pid = (await process.stdout.readline()).strip()
-        return Container(name, process, int(pid) if pid else None, file, port, given)
+        if log.sent:
+            hearing = asyncio.create_task(self._hear(process.stdout, file))
+            self._heard.add(hearing)
+            hearing.add_done_callback(self._heard.discard)
+        return Container(log, process, int(pid) if pid else None, file, port, given)
 
     def knows(self, image: str) -> bool:
         """Whether there is such an image."""
         return _without_registry(image) in self._images()
 
-    def log_file(self, group: str, name: str) -> Path:
-        """Where the log of the container `name` in the log group `group` is."""
-        return self._world.directory / "logs" / group.strip("/") / f"{_plain(name)}.log"
+    def log_file(self, log: LogStream) -> Path:
+        """Where what a container says is on this machine."""
+        return self._world.directory / "logs" / log.group.strip("/") / f"{_plain(log.name)}.log"
+
+    async def _hear(self, said: asyncio.StreamReader, file: Path) -> None:
+        """Have the log sent on whenever there is more of it, and the rest once the container has ended."""
+        while await said.read(2**16):
+            self._logs.stir(file)
+        self._logs.stir(file, ended=True)
 
     def _look_up(self, image: str) -> tuple[list[str] | str, str]:
         """Return what an image is, and the variable by which it is told its port."""

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from byollm.local.room import Room
+
 # <access key>/<day>/<region>/<service>/aws4_request, in a header or, escaped, in a pre-signed address.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 _CREDENTIAL = re.compile(r"Credential=[^/&,\s]+/\d{8}/[a-z0-9-]+/([a-z0-9-]+)/aws4_request")
@@ -30,10 +32,11 @@ class Door:
         rest: the app for all else: other services, and what is not signed at all, such as objects of S3
             and the answers of custom resources.
         health: tells how the platform is, under `/_byollm/health`.
+        room: refuses what there is no room for.
     """
 
-    def __init__(self, services: Mapping[str, ASGIApp], rest: ASGIApp, health: "Health") -> None:
-        self.services, self.rest, self.health = dict(services), rest, health
+    def __init__(self, services: Mapping[str, ASGIApp], rest: ASGIApp, health: "Health", room: Room) -> None:
+        self.services, self.rest, self.health, self.room = dict(services), rest, health, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
@@ -47,10 +50,11 @@ class Door:
             app = JSONResponse(self.health, 200 if self.health["ready"] else 503)
         else:
             own = _OWN_PATH.match(scope["path"])
-            service = own.group(1) if own else signed_for(Request(scope))
+            request = Request(scope)
+            service = own.group(1) if own else signed_for(request)
             if service is None and _REGISTRY_PATH.match(scope["path"]):
                 service = REGISTRY
-            app = self.services.get(service or "", self.rest)
+            app = self.room.refusal(request, service) or self.services.get(service or "", self.rest)
         await app(scope, receive, send)
 
 

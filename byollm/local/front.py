@@ -16,6 +16,7 @@ from byollm.local.alarms import Alarms
 from byollm.local.child import Child
 from byollm.local.door import Door, Health
 from byollm.local.proxy import Proxy
+from byollm.local.room import Room
 from byollm.local.world import World
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Front:
             self._answers,
         )
         apps = {name: service.app for name, service in services.items()}
-        self._door = Door(apps, self._rest, self._health)
+        self._door = Door(apps, self._rest, self._health, Room(world.directory))
         self._started: list[Part] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import httpx
 
 from byollm.local.door import HEALTH
+from byollm.local.room import START_BYTES, shortage
 from byollm.settings.errors import ByollmError
 
 LOCK = "lock"  # held by the front process as long as it lives; says who it is
@@ -89,9 +90,11 @@ def launch(directory: Path, *, port: int, region: str, factor: float) -> Running
     """Start an emulated AWS in the background and return when it is ready.
 
     Raises:
-        LocalError: the port is taken, the disk is full, or it does not start; the message says what to do.
+        LocalError: the port is taken, there is too little room, or it does not start; it says what to do.
     """
     require_free(port)
+    if said := shortage(directory, START_BYTES):
+        raise LocalError(said)
     command = [sys.executable, "-m", "byollm.local", "--directory", str(directory), "--port", str(port)]
     command += ["--region", region, "--clock-factor", str(factor)]
     log = directory / LOG

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from byollm.local.container_init import BoundedLog
 from byollm.local.containers import Container, ContainerError, Containers, Mount
+from byollm.local.log_lines import LogLines, Place
+from byollm.local.logs import LogStream
 from byollm.local.world import World
 
 REPOSITORY = "byollm-dev/inference@sha256:1"
 IMAGE = f"123456789012.dkr.ecr.ca-central-1.amazonaws.com/{REPOSITORY}"
-GROUP = "/aws/sagemaker/Endpoints/byollm-dev"
+LOG = LogStream("/aws/sagemaker/Endpoints/byollm-dev", "main/i-1", sent=False)
 
 
 def world_with(directory: Path, script: str, *arguments: str) -> World:
@@ -43,9 +44,13 @@ def running(pid: int) -> bool:
         return False
 
 
+def said(log: Path) -> str:
+    return "".join(f"{line.text}\n" for line in LogLines(log, Place()).read())
+
+
 async def logged(container: Container, text: str) -> str:
-    await asyncio.to_thread(until, lambda: container.log.exists() and text in container.log.read_text())
-    return container.log.read_text()
+    await asyncio.to_thread(until, lambda: text in said(container.log))
+    return said(container.log)
 
 
 def test_a_container_has_its_own_environment_and_mounts_and_ends_with_its_code(
@@ -66,8 +71,7 @@ def test_a_container_has_its_own_environment_and_mounts_and_ends_with_its_code(
         container = await containers.start(
             IMAGE,
             ["serve"],
-            name="main/i-1",
-            log=GROUP,
+            log=LOG,
             environment={"A": "1"},
             mounts=[Mount(tmp_path / "model", "/opt/ml/model")],
             port=4000,
@@ -77,8 +81,8 @@ def test_a_container_has_its_own_environment_and_mounts_and_ends_with_its_code(
 
     container = asyncio.run(scenario())
     assert not container.alive
-    assert container.log == containers.log_file(GROUP, "main/i-1")
-    seen = json.loads(container.log.read_text())
+    assert container.log == containers.log_file(LOG)
+    seen = json.loads(said(container.log))
     assert seen["argv"] == ["serve"]
     assert seen["files"] == ["config.json"]
     assert (seen["A"], seen["SAGEMAKER_BIND_TO_PORT"]) == ("1", "4000")
@@ -99,7 +103,8 @@ def test_one_that_heeds_sigterm_ends_by_itself_and_one_that_does_not_is_killed(t
 
     async def scenario() -> None:
         for argument, grace, code in (("heed", 30, 7), ("ignore", 0.2, 128 + signal.SIGKILL)):
-            container = await containers.start(IMAGE, [argument], name=argument, log=GROUP, environment={})
+            log = LOG._replace(name=argument)
+            container = await containers.start(IMAGE, [argument], log=log, environment={})
             await logged(container, "ready")
             assert container.alive
             assert await container.stop(grace) == code
@@ -122,9 +127,11 @@ def test_when_the_front_process_is_killed_nothing_of_its_containers_is_left(tmp_
     front = (
         "import asyncio, sys; from pathlib import Path\n"
         "from byollm.local.containers import Containers; from byollm.local.world import World\n"
+        "from byollm.local.logs import LogStream\n"
         "async def main():\n"
         "    containers = Containers(World(Path(sys.argv[1]), 1, 'ca-central-1'))\n"
-        f"    container = await containers.start('{IMAGE}', [], name='c', log='/logs', environment={{}})\n"
+        "    log = LogStream('/logs', 'c', sent=False)\n"
+        f"    container = await containers.start('{IMAGE}', [], log=log, environment={{}})\n"
         "    print(container.pid, container.log, flush=True)\n"
         "    await container.wait()\n"
         "asyncio.run(main())"
@@ -133,8 +140,8 @@ def test_when_the_front_process_is_killed_nothing_of_its_containers_is_left(tmp_
     assert process.stdout is not None
     pid, _, log = process.stdout.readline().decode().partition(" ")
     path = Path(log.strip())
-    until(lambda: path.exists() and path.read_text().endswith("\n"))
-    family = [int(pid), int(path.read_text())]
+    until(lambda: said(path) != "")
+    family = [int(pid), int(said(path))]
     assert all(map(running, family))
     process.kill()
     process.wait()
@@ -148,7 +155,7 @@ def test_when_one_process_of_a_container_is_killed_the_others_go_too(tmp_path: P
     containers = Containers(world_with(tmp_path, FAMILY))
 
     async def scenario() -> None:
-        container = await containers.start(IMAGE, [], name="c", log=GROUP, environment={})
+        container = await containers.start(IMAGE, [], log=LOG, environment={})
         assert container.pid is not None
         grandchild = int(await logged(container, "\n"))
         keeper = int(Path(f"/proc/{container.pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -159,21 +166,12 @@ def test_when_one_process_of_a_container_is_killed_the_others_go_too(tmp_path: P
     asyncio.run(scenario())
 
 
-def test_a_log_stays_within_its_bounds_and_keeps_the_end(tmp_path: Path) -> None:
-    log = BoundedLog(tmp_path / "a.log", limit=100)
-    for number in range(100):
-        log.write(f"line {number:03}\n".encode())
-    kept = (tmp_path / "a.log.1").read_text() + (tmp_path / "a.log").read_text()
-    assert kept.endswith("line 098\nline 099\n")
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200
-
-
 def test_what_cannot_be_run_ends_with_127_and_says_so_in_its_log(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text(json.dumps({REPOSITORY: ["no-such-program"]}))
     containers = Containers(World(tmp_path, 1, "ca-central-1"))
 
     async def scenario() -> Container:
-        container = await containers.start(IMAGE, [], name="c", log=GROUP, environment={})
+        container = await containers.start(IMAGE, [], log=LOG, environment={})
         assert await container.wait() == 127
         return container
 
@@ -183,7 +181,7 @@ def test_what_cannot_be_run_ends_with_127_and_says_so_in_its_log(tmp_path: Path)
 def test_an_image_that_nobody_knows_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     containers = Containers(world_with(tmp_path, ""))
     with pytest.raises(ContainerError, match=rf"no image other@sha256:2 .* Known: {REPOSITORY}"):
-        asyncio.run(containers.start("other@sha256:2", [], name="c", log=GROUP, environment={}))
+        asyncio.run(containers.start("other@sha256:2", [], log=LOG, environment={}))
 
 
 def test_there_are_no_mounts_outside_opt_ml(tmp_path: Path) -> None:
@@ -199,13 +197,13 @@ def test_a_port_is_told_by_the_setting_of_the_image_and_opens_to_this_machine_on
 
     async def scenario() -> Container:
         container = await Containers(world).start(
-            IMAGE, [], name="app", log=GROUP, environment={"APP__HOST": "0.0.0.0"}, port=4000
+            IMAGE, [], log=LOG, environment={"APP__HOST": "0.0.0.0"}, port=4000
         )
         await container.wait()
         return container
 
     container = asyncio.run(scenario())
-    said = json.loads(container.log.read_text())
-    assert (said["APP__PORT"], said["APP__HOST"]) == ("4000", "127.0.0.1")
+    told = json.loads(said(container.log))
+    assert (told["APP__PORT"], told["APP__HOST"]) == ("4000", "127.0.0.1")
     assert container.environment["APP__PORT"] == "4000"
-    assert "SAGEMAKER_BIND_TO_PORT" not in said
+    assert "SAGEMAKER_BIND_TO_PORT" not in told

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from byollm.local.door import Door, signed_for
 from byollm.local.proxy import Proxy
+from byollm.local.room import Room
 from tests.local.running import Platform
 
 SIGNED = (
@@ -30,7 +31,8 @@ def ask(door: ASGIApp, **request: object) -> httpx.Response:
 
 @pytest.fixture
 def door() -> Door:
-    return Door({"ecs": PlainTextResponse("ours")}, PlainTextResponse("rest"), {"ready": True})
+    services = {"ecs": PlainTextResponse("ours")}
+    return Door(services, PlainTextResponse("rest"), {"ready": True}, Room(Path.cwd()))
 
 
 def test_requests_go_where_their_signature_says(door: Door) -> None:

@@ -6,6 +6,7 @@ from byollm.settings.services import FARGATE
 
 # What changes how a container runs, and would be passed over in silence.
 UNKNOWN = ("entryPoint", "environmentFiles", "firelensConfiguration", "restartPolicy")
+AWSLOGS = ("awslogs-group", "awslogs-region", "awslogs-stream-prefix")
 CONTAINER = {
     "cpu": 0,
     "portMappings": [],
@@ -130,6 +131,7 @@ def _check(given: Members) -> None:
         for name in UNKNOWN:
             if container.get(name):
                 raise AwsError("ClientException", f"{name} of container {container['name']} is not emulated.")
+        _check_log(container.get("logConfiguration"))
         if len(container.get("portMappings", [])) > 1:
             raise AwsError("ClientException", "More than one port of a container is not emulated.")
         for other in container.get("dependsOn", []):
@@ -139,6 +141,15 @@ def _check(given: Members) -> None:
         raise AwsError("ClientException", "At least one container in the task definition must be essential.")
     if "FARGATE" in given.get("requiresCompatibilities", []):
         _check_fargate(given)
+
+
+def _check_log(config: Document | None) -> None:
+    if config is None:
+        return
+    if config["logDriver"] != "awslogs":
+        raise AwsError("ClientException", f"Log driver {config['logDriver']} is not emulated.")
+    if missing := [option for option in AWSLOGS if not config.get("options", {}).get(option)]:
+        raise AwsError("ClientException", f"Log driver awslogs requires options: {', '.join(missing)}")
 
 
 def _check_fargate(given: Members) -> None:

@@ -13,6 +13,7 @@ from byollm.local.ecs.connect import Connect
 from byollm.local.ecs.environment import Environment, NotStartedError
 from byollm.local.ecs.health import Health
 from byollm.local.ecs.state import Document, State
+from byollm.local.logs import LogStream
 
 STOP_S = 30
 # A task that nobody checks works if it has not crashed by then; in real seconds, as it starts no faster.
@@ -169,13 +170,11 @@ class Task:
     async def _start_container(self, definition: Document) -> None:
         name = definition["name"]
         environment = self._connect.rewritten(await self.environment.of(definition), self._namespace)
-        options = definition.get("logConfiguration", {}).get("options", {})
         try:
             container = await self._containers.start(
                 definition["image"],
                 definition.get("command", []),
-                name=f"{name}/{self.id}",
-                log=options.get("awslogs-group", f"/aws/ecs/{self.definition['family']}"),
+                log=self._log(definition),
                 environment=environment,
                 port=self.ports.get(name),
             )
@@ -188,6 +187,14 @@ class Task:
         if "healthCheck" in definition:
             self._health[name] = Health(definition, container, self._state.world.clock)
             self._watches.append(asyncio.create_task(self._health[name].watch()))
+
+    def _log(self, definition: Document) -> LogStream:
+        """Say where a container writes to, which AWS does where the definition says so."""
+        own = f"{definition['name']}/{self.id}"
+        if "logConfiguration" not in definition:
+            return LogStream(f"/aws/ecs/{self.definition['family']}", own, sent=False)
+        options = definition["logConfiguration"]["options"]
+        return LogStream(options["awslogs-group"], f"{options['awslogs-stream-prefix']}/{own}")
 
     async def _until_an_essential_one_ends(self, stopped: asyncio.Task[bool]) -> None:
         ends = {

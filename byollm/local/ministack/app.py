@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from byollm.local.cloudformation import install_providers
 from byollm.local.ministack.corrections import correct
 from byollm.local.ministack.environment import STATE
+from byollm.local.ministack.log_events import LogEvents
+from byollm.local.ministack.objects import refuse_unwritten
 from byollm.local.ministack.resume import resume
 from byollm.local.ministack.snapshots import Snapshots
 from byollm.local.world import World
@@ -18,6 +20,8 @@ def build_app(world: World) -> ASGIApp:
     """Return ministack with the providers and corrections of this package in it."""
     install_providers(world)
     correct(world)
+    refuse_unwritten(world.directory)
+    LogEvents(world.directory / STATE / "logs.sqlite").install()
     snapshots = Snapshots(world.directory / STATE / "state")
     # Ours, when it is ended: its own would write into the same folder file by file.
     ministack.save_all = lambda services: None

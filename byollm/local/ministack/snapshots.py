@@ -6,6 +6,7 @@ By itself it saves when it is ended in order, file by file.
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 from ministack import app as ministack
 from ministack.core import persistence
+from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ class Snapshots:
         self._next = directory.with_name(directory.name + ".next")
         self._last = directory.with_name(directory.name + ".last")
         self._saved: dict[str, Any] = {}
+        self._failed = False
+        for kind in (AccountScopedDict, AccountRegionScopedDict):  # by themselves, no two are equal
+            kind.__eq__ = lambda one, other: type(one) is type(other) and one._data == other._data
 
     def recover(self) -> None:
         """Put the folder back where a kill fell between the two moves of replacing it."""
@@ -60,10 +65,12 @@ class Snapshots:
         try:
             await asyncio.to_thread(self._write, state)
         except OSError as error:
-            log.error("the state cannot be saved to %s: %s", self._directory, error)
-            self._saved = {}  # whatever lies there, all of it is written next
+            if not self._failed:  # once for each time that it fails
+                log.error("the state cannot be saved to %s: make room there (%s)", self._directory, error)
+            self._failed, self._saved = True, {}  # whatever lies there, all of it is written next
+            shutil.rmtree(self._next, ignore_errors=True)
         else:
-            self._saved = state
+            self._failed, self._saved = False, state
 
     def _write(self, state: dict[str, Any]) -> None:
         shutil.rmtree(self._next, ignore_errors=True)
@@ -71,7 +78,7 @@ class Snapshots:
         changed = dict(state)
         for name, part in self._saved.items():
             if part is not None and part == state.get(name):
-                shutil.copyfile(self._directory / f"{name}.json", self._next / f"{name}.json")
+                os.link(self._directory / f"{name}.json", self._next / f"{name}.json")
                 del changed[name]
         persistence.STATE_DIR = str(self._next)
         persistence.save_all({name: (lambda part=part: part) for name, part in changed.items()})

@@ -5,7 +5,6 @@ import random
 from byollm.local.protocol import Members
 from byollm.local.sagemaker.alarms import Watch
 from byollm.local.sagemaker.fleet import Fleet, Yard
-from byollm.local.sagemaker.generation import log_group
 from byollm.local.sagemaker.instance import Instance
 from byollm.local.sagemaker.plan import ContainerPlan
 from byollm.local.sagemaker.rollout import in_batches
@@ -89,8 +88,8 @@ class Copies:
         return Fleet(
             self._yard,
             plan,
-            group=log_group(self._document["EndpointName"]),
-            name=name,
+            group=f"/aws/sagemaker/InferenceComponents/{name}",
+            variant=self.variant,
             words=f"inference component {name}",
             strategy="LEAST_OUTSTANDING_REQUESTS",
         )

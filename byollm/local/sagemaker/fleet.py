@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from byollm.local.containers import ContainerError, Containers, Mount, free_port
+from byollm.local.logs import LogStream
 from byollm.local.sagemaker.instance import Instance
 from byollm.local.sagemaker.model_files import ModelFiles, ModelFilesError
 from byollm.local.sagemaker.plan import ContainerPlan
@@ -49,17 +50,17 @@ class Fleet:
     Args:
         yard: what they are made with.
         plan: what they run.
-        group: the log group, `/aws/sagemaker/Endpoints/<endpoint>`.
-        name: of the variant or component, for logs and errors.
+        group: the log group, such as `/aws/sagemaker/Endpoints/<endpoint>`.
+        variant: the name of the variant, with which log streams begin.
         words: what AWS's errors call it, such as `production variant main`.
         strategy: how an instance is chosen.
     """
 
     def __init__(
-        self, yard: Yard, plan: ContainerPlan, *, group: str, name: str, words: str, strategy: str
+        self, yard: Yard, plan: ContainerPlan, *, group: str, variant: str, words: str, strategy: str
     ) -> None:
         self._yard, self._plan = yard, plan
-        self._group, self._name, self._words, self._strategy = group, name, words, strategy
+        self.group, self._variant, self._words, self._strategy = group, variant, words, strategy
         self._slots: list[_Slot] = []
 
     @property
@@ -120,7 +121,7 @@ class Fleet:
                 if not slot.up.done():
                     slot.up.set_exception(error)
                     return
-                log.warning("%s of %s: %s", slot.name, self._name, error)
+                log.warning("%s of %s: %s", slot.name, self._words, error)
                 await self._yard.world.clock.sleep(AGAIN_S)
                 continue
             if not slot.up.done():
@@ -128,7 +129,7 @@ class Fleet:
             instance = slot.instance
             try:
                 await instance.until_unhealthy()
-                log.warning("%s of %s no longer answers and is replaced", slot.name, self._name)
+                log.warning("%s of %s no longer answers and is replaced", slot.name, self._words)
             finally:
                 slot.instance = None
                 await asyncio.shield(instance.stop())
@@ -160,8 +161,7 @@ class Fleet:
         container = await self._yard.containers.start(
             self._plan.image,
             ["serve"],
-            name=f"{self._name}-{name}",
-            log=self._group,
+            log=LogStream(self.group, f"{self._variant}/{name}"),
             environment={
                 "AWS_REGION": world.region,
                 "AWS_DEFAULT_REGION": world.region,

@@ -22,8 +22,8 @@ class Generation:
             variant.name: Fleet(
                 yard,
                 variant.container,
-                group=log_group(endpoint),
-                name=variant.name,
+                group=f"/aws/sagemaker/Endpoints/{endpoint}",
+                variant=variant.name,
                 words=f"production variant {variant.name}",
                 strategy=variant.strategy,
             )
@@ -57,8 +57,3 @@ class Generation:
             if variant.shadow and random.random() * (chosen.weight or 1) < variant.weight:  # noqa: S311
                 return variant
         return None
-
-
-def log_group(endpoint: str) -> str:
-    """Name the log group of an endpoint, as AWS does."""
-    return f"/aws/sagemaker/Endpoints/{endpoint}"

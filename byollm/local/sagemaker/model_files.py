@@ -1,5 +1,6 @@
 """A model's files: fetched from S3 once for each content, and kept so that nobody writes to them."""
 
+import errno
 import hashlib
 import shutil
 import tarfile
@@ -31,6 +32,8 @@ class ModelFiles:
     def __init__(self, world: World) -> None:
         self._world = world
         self._one_at_a_time = threading.Lock()
+        for left in (world.directory / "models").glob(".fetching-*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
 
     def fetch(self, url: str, archive: bool) -> Path:
         """Return the directory of a model; it blocks while files are fetched.
@@ -46,7 +49,9 @@ class ModelFiles:
             try:
                 return self._fetch(url, archive)
             except (BotoCoreError, ClientError, OSError, tarfile.TarError) as error:
-                raise ModelFilesError(f"{url}: {error}") from None
+                full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+                what = f"the disk of {self._world.directory} is full; make room there" if full else error
+                raise ModelFilesError(f"{url}: {what}") from None
 
     def _fetch(self, url: str, archive: bool) -> Path:
         address = urlsplit(url)

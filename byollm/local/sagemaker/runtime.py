@@ -20,7 +20,6 @@ from byollm.local.protocol import AwsError
 from byollm.local.sagemaker.copies import Copies
 from byollm.local.sagemaker.endpoints import Endpoints
 from byollm.local.sagemaker.eventstream import CONTENT_TYPE
-from byollm.local.sagemaker.generation import log_group
 from byollm.local.sagemaker.host import Host
 from byollm.local.sagemaker.instance import Instance
 from byollm.local.sagemaker.invocation import Invocation, InvocationError
@@ -174,13 +173,13 @@ class Runtime:
             self._telemetry.invoked(dimensions, status, seconds, overhead_s, instances)
 
         def fault(status: int, message: str) -> InvocationError:
-            return self._model_error(name, status, message)
+            return self._model_error(instance.container.stream.group, status, message)
 
         return Invocation(instance, body, _forwarded(request), fault, ended)
 
-    def _model_error(self, name: str, status: int, message: str) -> InvocationError:
+    def _model_error(self, group: str, status: int, message: str) -> InvocationError:
         whose = "client" if 400 <= status < 500 else "server"
-        world, group = self._world, log_group(name)
+        world = self._world
         page = f"https://{world.region}.console.aws.amazon.com/cloudwatch/home?region={world.region}"
         return InvocationError(
             424,

@@ -13,6 +13,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from byollm.local.containers import Container, ContainerError, Containers, Mount
+from byollm.local.logs import LogStream
 from byollm.local.metrics import Metrics
 from byollm.local.sagemaker.collection import Collection
 from byollm.local.sagemaker.events import Events
@@ -160,8 +161,8 @@ class TrainingRun:
         try:
             for number, disk in enumerate(disks, 1):
                 containers.append(await self._start(disk, number))
-            streams = {container.name: container.log for container in containers}
-            told = TrainingLog(self._world, self._place.metrics, self.job, streams)
+            logs = [container.log for container in containers]
+            told = TrainingLog(self._clock, self._place.metrics, self.job, logs)
             async with self._followed(told, mirrors):
                 ending = await self._until_end(containers)
             codes = [container.exit_code for container in containers]
@@ -169,7 +170,7 @@ class TrainingRun:
             for container in containers:
                 container.kill()
             await asyncio.gather(*(container.wait() for container in containers))
-        await asyncio.to_thread(told.follow, last=True)
+        await asyncio.to_thread(told.follow)
         self.job["FinalMetricDataList"] = list(told.final.values())
         if ending == "Interrupted":
             return ending
@@ -203,8 +204,7 @@ class TrainingRun:
         return await self._place.containers.start(
             algorithm["TrainingImage"],
             algorithm.get("ContainerArguments", ["train"]),
-            name=stream,
-            log=GROUP,
+            log=LogStream(GROUP, stream),
             environment={**environment, **job.get("Environment", {})},
             mounts=[Mount(disk.root, "/opt/ml", read_only=False)],
         )

@@ -133,6 +133,15 @@ class Hosting:
         folder = self.world.directory / "logs" / "aws" / "sagemaker" / "Endpoints" / name
         return "".join(path.read_text() for path in sorted(folder.glob("*.log")))
 
+    def logged(self, group: str) -> list[tuple[str, str]]:
+        """What CloudWatch has of a log group: the stream of each event, and its message."""
+        logs = self.world.client("logs")
+        try:
+            events = logs.filter_log_events(logGroupName=group)["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        return [(event["logStreamName"], event["message"]) for event in events]
+
     def pids(self, name: str, calls: int = 12, **members: Any) -> set[int]:
         return {self.invoke(name, **members)["pid"] for _ in range(calls)}
 

@@ -87,6 +87,8 @@ def test_a_component_answers_scales_to_zero_and_wakes(hosting: Hosting) -> None:
     assert hosting.invoke(endpoint, **to)["name"] == "blue"
     assert describe(hosting, name)["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 1}
     assert instances(hosting, endpoint) == 1
+    group = f"/aws/sagemaker/InferenceComponents/{name}"
+    eventually(lambda: [stream.partition("/i-")[0] for stream, _ in hosting.logged(group)] == ["main"])
 
     scale(hosting, name, 0)
     assert instances(hosting, endpoint) == 0

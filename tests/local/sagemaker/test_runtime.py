@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,14 @@ def test_what_the_container_refuses_is_a_model_error(
     assert json.loads(error["OriginalMessage"])["name"] == "main"
     assert f"Received {whose} error ({status}) from primary with message" in error["Message"]
     assert error["LogStreamArn"].endswith(f"log-group:/aws/sagemaker/Endpoints/{endpoint}")
+
+
+def test_an_error_leads_to_what_the_container_wrote(hosting: Hosting, endpoint: str) -> None:
+    error = error_of(lambda: hosting.invoke(endpoint, text="too much", status=400))
+    group = error["LogStreamArn"].partition("log-group:")[2]
+    eventually(lambda: "asked too much" in dict(hosting.logged(group)).values())
+    (stream,) = (stream for stream, message in hosting.logged(group) if message == "asked too much")
+    assert re.fullmatch("main/i-[0-9a-f]{17}", stream)
 
 
 def test_a_call_that_takes_too_long_is_a_model_error(
