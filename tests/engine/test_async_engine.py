@@ -58,9 +58,8 @@ class Beside:
     def __init__(self, engine: Engine, stall_seconds: float = 60, interval: float = 0) -> None:
         self.link, self._theirs = socket.socketpair()
         self.engine = engine
-        self.settings = EngineSettings(
-            max_running=8, max_batch_tokens=16, stall_seconds=stall_seconds, stream_interval_s=interval
-        )
+        settings = EngineSettings(max_running=8, max_batch_tokens=16, stall_seconds=stall_seconds)
+        self.settings = settings.model_copy(update={"stream_interval_s": interval})  # also a longer one
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
@@ -198,15 +197,21 @@ def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine,
     asyncio.run(main())
 
 
-def test_increments_within_an_interval_come_together(make_engine: MakeEngine) -> None:
+def test_increments_within_an_interval_come_together(
+    make_engine: MakeEngine, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
-        async with running(make_engine(), interval=0.5) as engine:
+        model, steps = Gated(decoder), threading.Semaphore(0)
+        async with running(make_engine(model=model), interval=3600) as engine:
             asked = SamplingParams(max_tokens=20, temperature=0)
-            await read(engine.generate(PROMPT, asked))  # from here on, half a second without an event
-            first, *rest = [output async for output in engine.generate(PROMPT, asked)]
-            assert len(first.token_ids) == 1  # it does not wait
-            assert len(rest) < 5
-            assert sum(len(output.token_ids) for output in rest) == 19
+            await read(engine.generate(PROMPT, asked))  # from here on, none is due for an hour
+            monkeypatch.setattr(model.gate, "wait", lambda seconds: steps.acquire(timeout=seconds))
+            stream = engine.generate(PROMPT, asked)
+            steps.release()
+            first = await anext(stream)  # it does not wait for the next step, nor for the hour
+            steps.release(1000)
+            rest = [output async for output in stream]
+            assert [len(output.token_ids) for output in (first, *rest)] == [1, 19]
             several = await read(engine.generate(PROMPT, SamplingParams(max_tokens=200, n=3, seed=1)))
             assert {len(output.token_ids) for output in several.values()} == {200}
 
