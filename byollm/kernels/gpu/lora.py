@@ -22,7 +22,7 @@ from byollm.kernels.gpu.paged_decode import DOT
 from byollm.kernels.gpu.tuning import Configuration, configuration
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["slots_ptr"])
 def _shrink_kernel(
     x_ptr,
     a_ptr,
@@ -55,7 +55,7 @@ def _shrink_kernel(
         tl.store(hidden_ptr + place, hidden, mine[:, None] & (rank < RANK))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"], do_not_specialize_on_alignment=["slots_ptr"])
 def _expand_kernel(
     hidden_ptr,
     b_ptr,

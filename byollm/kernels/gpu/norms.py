@@ -19,7 +19,7 @@ from torch import Tensor
 from byollm.kernels.gpu.tuning import Configuration, configuration
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _norm_kernel(
     x_ptr,
     residual_ptr,

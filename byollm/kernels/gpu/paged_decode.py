@@ -30,7 +30,7 @@ LEAST_SHARE = 128  # positions worth a program of their own
 DOT = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["tables_ptr", "lengths_ptr"])
 def _decode_kernel(
     q_ptr,
     keys_ptr,

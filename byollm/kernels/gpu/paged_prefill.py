@@ -26,7 +26,10 @@ from byollm.kernels.gpu.paged_decode import DOT
 from byollm.kernels.gpu.tuning import Configuration, configuration
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["sequences"],
+    do_not_specialize_on_alignment=["tables_ptr", "first_rows_ptr", "starts_ptr", "lengths_ptr"],
+)
 def _prefill_kernel(
     q_ptr,
     keys_ptr,

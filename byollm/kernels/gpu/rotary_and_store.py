@@ -21,7 +21,7 @@ from torch import Tensor
 from byollm.kernels.gpu.tuning import Configuration, configuration
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["positions_ptr", "slots_ptr"])
 def _rotary_and_store_kernel(
     q_ptr,
     k_ptr,

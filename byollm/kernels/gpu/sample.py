@@ -57,7 +57,7 @@ def _peak_kernel(
     tl.store(firsts_ptr + row * CHUNKS + chunk, tl.min(tl.where(x == peak, token, vocab), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["temperature_ptr", "top_k_ptr", "top_p_ptr", "min_p_ptr"])
 def _weigh_kernel(
     logits_ptr,
     temperature_ptr,
@@ -98,7 +98,7 @@ def _weigh_kernel(
             tl.store(sums_ptr + row * (CHUNKS * (CHUNK // SIZE)) + block, sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["temperature_ptr", "top_k_ptr", "top_p_ptr", "min_p_ptr"])
 def _gather_kernel(
     logits_ptr,
     temperature_ptr,
@@ -184,7 +184,16 @@ def _search(bits_ptr, count, goal, BY_COUNT: tl.constexpr):
     return pattern, number, mass
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize_on_alignment=[
+        "temperature_ptr",
+        "top_k_ptr",
+        "top_p_ptr",
+        "min_p_ptr",
+        "seeds_ptr",
+        "positions_ptr",
+    ]
+)
 def _choose_kernel(
     logits_ptr,
     temperature_ptr,
