@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from byollm.kernels.packed import Scheme
+from byollm.kernels.packed_linear import packed_linear
 from byollm.modeling.config import DecoderConfig
 from byollm.modeling.layers import Attend, DecoderLayer, Norm
 from byollm.modeling.positions import RotaryTable
@@ -81,7 +82,7 @@ class Decoder(nn.Module):
         """Return the scores of every next token, (..., vocab), from hidden states (..., hidden)."""
         head = self.embed_tokens if self.lm_head is None else self.lm_head
         if isinstance(head, QuantizedLinear | QuantizedEmbedding):
-            return F.linear(hidden, head.dequantised(hidden.dtype))
+            return packed_linear(hidden, head.packed)
         return F.linear(hidden, head.weight)
 
     @property

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from byollm.kernels import dequantise
+from byollm.kernels.dequantise import dequantise
 from byollm.kernels.packed import PackedWeight, Scheme
+from byollm.kernels.packed_linear import packed_linear
 
 
 class _Packed(nn.Module):
@@ -64,8 +64,7 @@ class QuantizedLinear(_Packed):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` (..., in) to (..., out)."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.dequantised(x.dtype), bias)
+        return packed_linear(x, self.packed, self.bias)
 
 
 class QuantizedEmbedding(_Packed):

@@ -204,7 +204,9 @@ def test_every_wrong_tensor_is_named_in_one_error(saved: Path) -> None:
     assert "missing (2): lm_head.weight; model.layers.0.self_attn.q_proj.weight\n" in message
     assert "left over (1): model.layers.3.mlp.up_proj.weight\n" in message
     assert "misshapen (1): model.norm.weight is (7,), expected (48,)\n" in message
-    assert "type (1): model.layers.1.mlp.up_proj.weight is I8, expected F64 or F32 or F16 or BF16\n" in message
+    assert (
+        "type (1): model.layers.1.mlp.up_proj.weight is I8, expected F64 or F32 or F16 or BF16\n" in message
+    )
     assert "copy the model directory afresh" in message
 
 

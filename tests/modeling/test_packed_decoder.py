@@ -40,7 +40,7 @@ def logits(decoder: Decoder, tokens: Tensor) -> Tensor:
     return decoder.logits(decoder(tokens, torch.arange(tokens.shape[1])))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize("scheme", [Scheme("int8"), Scheme("int4", 32), Scheme("nf4", 64)], ids=str)
 def test_a_packed_decoder_says_nearly_the_same(
     variant: str, scheme: Scheme, make_config: MakeConfig, tokens: Tensor
 ) -> None:
