@@ -50,7 +50,7 @@ def main(
     engine, foreign = Engine.load(model, settings), ForeignCpu()
     with TemporaryDirectory() as directory:
         for number in range(max(counts)):
-            _write(Path(directory), engine.runner.config, rank, number)
+            write_adapter(Path(directory), engine.runner.config, rank, number)
             engine.adapters.load(f"adapter-{number}", Path(directory))
     table = Table("requests", "adapters", "tokens/s", "of the base", f"at least {MARK:.0%}")
     results: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def _run(engine: Engine, requests: int, adapters: int, repeat: int) -> float:
     return tokens / (time.perf_counter() - started)
 
 
-def _write(directory: Path, config: DecoderConfig, rank: int, seed: int) -> None:
+def write_adapter(directory: Path, config: DecoderConfig, rank: int, seed: int) -> None:
     """Write a random adapter of all linear layers as PEFT does."""
     if config.family == "gpt2":
         raise typer.BadParameter("GPT-2 stores its layers under other names: measure another family")

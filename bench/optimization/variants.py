@@ -1,15 +1,13 @@
 """Engines of the variants, and what their weights cost in quality."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from bench.adapters import write_adapter
 from bench.optimization.techniques import Variant
 from byollm.engine import Engine
-from byollm.modeling import Decoder, DecoderConfig, Tokenizer, load_config, load_decoder
+from byollm.modeling import Decoder, Tokenizer, load_decoder
 from byollm.modeling.packed_decoder import pack_decoder
 from byollm.settings.engine import EngineSettings
 from byollm.training.evaluation.held_out import validate_held_out
@@ -34,10 +32,8 @@ def load(variant: Variant, model: Path, work: Path) -> tuple[Engine, tuple[str, 
         engine = Engine(_packed(variant, model), Tokenizer.load(model), settings)
     names = tuple(f"adapter-{number}" for number in range(variant.adapters))
     for number, name in enumerate(names):
-        directory = work / model.name / name
-        if not directory.exists():
-            write_adapter(directory, load_config(model), number)
-        engine.adapters.load(name, directory)
+        write_adapter(work, engine.runner.config, RANK, number)
+        engine.adapters.load(name, work)
     return engine, names
 
 
@@ -62,30 +58,3 @@ def quality(variant: Variant, model: Path, prepared: Path) -> dict[str, float]:
     length = min(512, decoder.config.max_positions)
     held_out = validate_held_out(decoder, model / "tokenizer.json", prepared, length, 8)
     return {"bits_per_byte": held_out.bits_per_byte, "bytes": size}
-
-
-def write_adapter(directory: Path, config: DecoderConfig, seed: int) -> None:
-    """Write a random adapter of all linear layers as PEFT does."""
-    generator = torch.Generator().manual_seed(seed)
-    heads, kv_heads = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    hidden, inner = config.hidden_size, config.intermediate_size
-    shapes = {
-        "self_attn.q_proj": (heads, hidden),
-        "self_attn.k_proj": (kv_heads, hidden),
-        "self_attn.v_proj": (kv_heads, hidden),
-        "self_attn.o_proj": (hidden, heads),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    tensors = {}
-    for layer in range(config.layers):
-        for name, (rows, columns) in shapes.items():
-            stem = f"base_model.model.model.layers.{layer}.{name}"
-            tensors[f"{stem}.lora_A.weight"] = 0.02 * torch.randn(RANK, columns, generator=generator)
-            tensors[f"{stem}.lora_B.weight"] = 0.02 * torch.randn(rows, RANK, generator=generator)
-    said: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK}
-    said |= {"target_modules": sorted(name.split(".")[1] for name in shapes), "bias": "none"}
-    directory.mkdir(parents=True)
-    (directory / "adapter_config.json").write_text(json.dumps(said))
-    save_file(tensors, directory / "adapter_model.safetensors")

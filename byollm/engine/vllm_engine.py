@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from byollm.engine.admission import Limits
 from byollm.engine.errors import EngineError
@@ -55,6 +55,7 @@ class VllmEngine:
         self, engine: Any, reader: StatsReader, tokenizer: Tokenizer, settings: EngineSettings
     ) -> None:
         self._engine = engine
+        engine.model_executor.register_failure_callback(end_process)
         self._reader = reader
         self._config = engine.vllm_config
         self._eos_ids = list(tokenizer.eos_ids)
@@ -185,9 +186,9 @@ class VllmEngine:
         calls = dict.fromkeys(request.request_id for request in self._running.values())
         return [output for request_id in calls for output in self.abort(request_id)]
 
-    def fail_running(self, error: Exception) -> list[Output]:
-        """Nothing can be saved: a failed step leaves vLLM's books in any state; its own server ends too."""
-        return []
+    def fail_running(self, error: Exception) -> NoReturn:
+        """End the process: a failed step leaves vLLM's books in any state, and its own server ends too."""
+        end_process()
 
     def has_unfinished(self) -> bool:
         """Whether a step has anything to do."""
@@ -260,6 +261,12 @@ class VllmEngine:
         """Return counters and gauges."""
         blocks = self._config.cache_config.num_gpu_blocks
         return self._reader.stats(blocks, self._steps, self._last_step_seconds)
+
+
+def end_process() -> NoReturn:
+    """End this process at once; those that vLLM started notice it, and would keep it from ending in order."""
+    logger.critical("vLLM has failed and cannot go on: the engine's process ends")
+    os._exit(1)
 
 
 def check_names(options: dict[str, Any], known: set[str]) -> None:
