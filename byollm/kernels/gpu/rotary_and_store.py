@@ -99,7 +99,8 @@ def _rotary_and_store_kernel(
 
 def default_rotary(tokens: int, heads: int, size: int) -> Configuration:
     """Four heads a program while few tokens leave the GPU idle, then as many as make some 1024 numbers."""
-    most = max(1, 1024 // triton.next_power_of_2(size))
+    size = triton.next_power_of_2(size)
+    most = max(1, 1024 // size)
     together = min(4 if tokens * heads < 4096 else 16, most, triton.next_power_of_2(heads))
     return {"TOGETHER": together, "num_warps": min(max(together * size // 256, 1), 4)}
 
