@@ -43,7 +43,7 @@ def main(
 ) -> None:
     """Measure cost and gain."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    settings, foreign = load_settings().engine.override(speculative="off"), ForeignCpu([])
+    settings, foreign = load_settings().engine.override(speculative="off"), ForeignCpu()
     engines = {on: Engine.load(model, settings.override(prefix_caching=on)) for on in (False, True)}
     table = Table("processor seconds", "off", "on", "off / on", "prompt tokens found")
     results: dict[str, Any] = {}

@@ -47,7 +47,7 @@ def main(
 ) -> None:
     """Measure acceptance and gain."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    settings, foreign = load_settings(), ForeignCpu([])
+    settings, foreign = load_settings(), ForeignCpu()
     engines = {
         mode: Engine.load(model, settings.engine.override(speculative=mode)) for mode in ("off", "auto")
     }
