@@ -105,7 +105,7 @@ class AdapterSlots:
     def held(self) -> Counter[str]:
         """Count who holds the adapters, by name."""
         names: Counter[str] = Counter()
-        for adapter, holders in self._holders.items():
+        for adapter, holders in list(self._holders.items()):
             names[adapter.name] += holders
         return names
 

@@ -196,8 +196,7 @@ class Engine:
         """Check and queue one call, for the model with the adapter of this name if one is given.
 
         Raises:
-            AdmissionError: it can never be served, the queue is full, the id is in use, or there is no such
-                adapter.
+            AdmissionError: it can never be served, the queue is full, or the id is in use or the adapter not.
         """
         if request_id in self._unfinished:
             raise AdmissionError(
@@ -277,7 +276,7 @@ class Engine:
             peak_memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * 1024,
             adapter_slots=self.scheduler.slots.size,
             adapters_running=tuple(held := self.scheduler.slots.held()),
-            adapters_waiting=tuple(name for name, asked in self._asked.items() if asked > held[name]),
+            adapters_waiting=tuple(name for name, asked in list(self._asked.items()) if asked > held[name]),
         )
 
     def _text_stream(self, stops: tuple[str, ...]) -> TextStream:
@@ -375,7 +374,7 @@ class Engine:
         )
 
     def _abort(self, request: Request) -> Output:
-        output = _last(request, "abort")
+        output = request.ending("abort")
         output.text = request.text.flush()
         self._finish(request)
         return output
@@ -384,7 +383,7 @@ class Engine:
         # They may hold numbers that are not finite. Another who holds one of them finds that out by itself.
         self.runner.cache.clear(self.scheduler.discard(request))
         self._forget(request)
-        output = _last(request, "error")
+        output = request.ending("error")
         output.error, output.blames = failure.reason, failure.blames
         return output
 
@@ -399,14 +398,3 @@ class Engine:
         siblings.remove(request)
         if not siblings:
             del self._unfinished[request.request_id]
-
-
-def _last(request: Request, finish_reason: FinishReason) -> Output:
-    return Output(
-        request_id=request.request_id,
-        index=request.index,
-        prompt_tokens=request.prompt_length,
-        completion_tokens=request.completion_tokens,
-        cached_tokens=request.cached or 0,
-        finish_reason=finish_reason,
-    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from byollm.engine.adapters import BASE, LoadedAdapter
+from byollm.engine.outputs import FinishReason, Output
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.text_stream import TextStream
 
@@ -90,6 +91,17 @@ class Request:
     def remaining(self) -> int:
         """Known tokens whose keys and values are not yet in the cache."""
         return len(self.tokens) - self.computed
+
+    def ending(self, finish_reason: FinishReason) -> Output:
+        """Return the last increment of a sequence that gets no more tokens."""
+        return Output(
+            request_id=self.request_id,
+            index=self.index,
+            prompt_tokens=self.prompt_length,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached or 0,
+            finish_reason=finish_reason,
+        )
 
     def append(self, token_id: int) -> None:
         """Add one generated token."""
