@@ -16,6 +16,8 @@ from byollm.modeling.stored_tensors import StoredTensor, stored_tensors
 from byollm.modeling.undrawn import undrawn
 from byollm.modeling.weight_files import INDEX, SINGLE, torch_dtype
 
+CHUNK = 2**22  # numbers looked at together
+
 
 class SourceWeights:
     """Every tensor of a source, by its name.
@@ -127,7 +129,7 @@ class Parameters:
         stored = self._stored[name]
         tensors = [self.weights.tensor(self._names[each.name]) for each in stored]
         for each, tensor in zip(stored, tensors, strict=True):
-            if bad := tensor.numel() - int(tensor.isfinite().sum()):
+            if bad := _not_finite(tensor):
                 written = self._names[each.name]
                 raise CheckpointError(
                     f"{self.weights.file(written)}: {written} holds {bad:,} numbers that are not finite; "
@@ -138,6 +140,11 @@ class Parameters:
             return torch.stack(tensors)
         tensor = tensor.t() if first.layout == "transposed" else tensor
         return torch.split(tensor, self._rows[first.name])[first.parts.index(name)]
+
+
+def _not_finite(tensor: Tensor) -> int:
+    """Count them piece by piece: at once, the count of a large matrix takes several times its memory."""
+    return sum(part.numel() - int(part.isfinite().sum()) for part in torch.split(tensor.flatten(), CHUNK))
 
 
 def _index(source: Source) -> dict[str, str]:
