@@ -55,7 +55,8 @@ def evaluate(
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     console = Console()
     if samples is not None:
-        _write(samples, _samples(model, settings.engine.override(dtype="float32")))
+        ours = settings.engine.override(backend="byollm", vllm={}, dtype="float32")
+        _write(samples, _samples(model, ours))
         console.print(f"samples: {samples}")
     if not names and prepared is None and samples is not None:
         return
