@@ -84,8 +84,7 @@ class VllmEngine:
             ByollmError: vLLM is not installed, or does not take the options or the model.
         """
         tokenizer = Tokenizer.load(directory)
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(ENVIRONMENT)
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
