@@ -10,6 +10,8 @@ from typing import Any, Self
 from byollm.aws import Clients, explained, listed, one
 from byollm.lifecycle.errors import LifecycleError
 
+SUMS = "SHA256SUMS"  # as sha256sum and `byollm quantize` write it
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -23,7 +25,7 @@ class ModelFolder:
         """Look at every file of `directory` but hidden ones.
 
         Raises:
-            LifecycleError: it is no model directory.
+            LifecycleError: it is no model directory, or a file is not what its SHA256SUMS says.
         """
         if not directory.is_dir():
             raise LifecycleError(f"{directory}: no such directory; expected that of a model")
@@ -39,6 +41,12 @@ class ModelFolder:
                 f"{directory}: expected a Hugging Face model directory with config.json and "
                 f"model.safetensors; it has {', '.join(list(files)[:10]) or 'no files'}"
             )
+        for named, sha256 in _sums(directory / SUMS).items():
+            if files.get(named, {}).get("sha256") != sha256:
+                raise LifecycleError(
+                    f"{directory / named}: is absent or not what {SUMS} says; copy the file or make the "
+                    "model anew"
+                )
         return cls(directory, files)
 
     @property
@@ -79,3 +87,9 @@ class ModelFolder:
         if one(s3.head_object, **manifest) is None:
             s3.put_object(**manifest, Body=self.manifest.encode(), ContentType="application/json")
         return f"s3://{bucket}/{prefix}"
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """Return the hash of each file that a SHA256SUMS names; nothing where there is none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}

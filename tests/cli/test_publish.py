@@ -50,6 +50,27 @@ def test_the_bundled_model_is_uploaded_once_and_released_on_the_newest_image(rel
     assert there["model.safetensors"] == (BUNDLED / "model.safetensors").stat().st_size
 
 
+def test_a_packed_model_is_published_with_all_its_files(
+    released: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BYOLLM__DATA__OUTPUT", str(tmp_path / "none"))
+    connect("cloudformation", REGION).create_stack(StackName="byollm-dev-storage", TemplateBody=STORAGE)
+    registry("one", image="inference")
+    ran = CliRunner().invoke(app, ["quantize", str(BUNDLED), str(tmp_path / "packed")])
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    ran = publish(str(tmp_path / "packed"))
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    bucket, prefix = released[0]["model"].removeprefix("s3://").split("/", 1)
+    objects = connect("s3", REGION).list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    there = {each["Key"].removeprefix(prefix): each["Size"] for each in objects}
+    assert there == {path.name: path.stat().st_size for path in (tmp_path / "packed").iterdir()}
+
+    weights = tmp_path / "packed" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    ran = publish(str(tmp_path / "packed"))
+    assert "model.safetensors: is absent or not what SHA256SUMS says" in str(ran.exception)
+
+
 def test_before_a_deployment_it_says_to_deploy(released: Any) -> None:
     registry("one", image="inference")
     ran = publish()
