@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from byollm.settings import Settings
 
 MIB = 2**20
-SMALL_BYTES = 4 * 2**30  # a float model that may be evaluated without being asked
+SMALL_BYTES = 2**30  # of a float model that is compared without being asked, on so many tokens
+SAMPLE_TOKENS = 16_384
 SUMS = "SHA256SUMS"
 
 
@@ -44,7 +45,7 @@ def quantize(
         Path | None,
         typer.Option(
             help="Prepared data whose held-out text both models predict, the float one whole in memory; "
-            "data.output if it was prepared with the model's tokenizer."
+            "if not given, small models predict a sample of data.output where it has their tokenizer."
         ),
     ] = None,
     scratch: Annotated[
@@ -114,17 +115,19 @@ def _directory(model: "Source") -> Path | None:
 
 
 def _measure(model: "Source", packed: Path, prepared: Path | None, settings: "Settings") -> "Quality | None":
-    """Compare both models on the data that were named, or on those that were prepared for a small model."""
+    """Compare both models on the data that were named; small ones on a sample of those at hand."""
     from byollm.training.evaluation.held_out import same_tokenizer
     from byollm.training.evaluation.quality import compare
 
-    directory = _directory(model)
-    if prepared is None:
-        small = sum(model.files().values()) < SMALL_BYTES
-        if not small or not same_tokenizer(packed / "tokenizer.json", settings.data.output):
-            return None
-        prepared = settings.data.output
-    return None if directory is None else compare(directory, packed, prepared, settings.pretrain)
+    directory, at_hand = _directory(model), settings.data.output
+    if directory is None:
+        return None
+    if prepared is not None:
+        return compare(directory, packed, prepared, settings.pretrain)
+    small = sum(model.files().values()) < SMALL_BYTES
+    if not small or not same_tokenizer(packed / "tokenizer.json", at_hand):
+        return None
+    return compare(directory, packed, at_hand, settings.pretrain, SAMPLE_TOKENS)
 
 
 def _kept(folder: "S3Folder", scratch: Path | None, job: str) -> Path:

@@ -36,8 +36,9 @@ def validate_held_out(
     length: int,
     batch_size: int,
     advance: Advance | None = None,
+    tokens: int | None = None,
 ) -> Validation:
-    """Return loss, accuracy and bits per byte over the whole `val` split, in float32.
+    """Return loss, accuracy and bits per byte over the `val` split, in float32.
 
     Args:
         decoder: the model, in float32
@@ -46,6 +47,7 @@ def validate_held_out(
         length: tokens in a row; each row starts without context
         batch_size: rows computed at a time
         advance: told of progress
+        tokens: about so many, spread over the split; None: all of it
 
     Raises:
         EvaluationError: the text was prepared with another tokenizer.
@@ -60,7 +62,7 @@ def validate_held_out(
     hardware = Hardware(decoder.device, torch.float32)
     validator = Validator(rows, rows.bytes / rows.tokens, length, batch_size, hardware)
     rows.advance = advance
-    return validator.validate(decoder)
+    return validator.validate(decoder, tokens)
 
 
 def same_tokenizer(tokenizer: Path, prepared: Path) -> bool:

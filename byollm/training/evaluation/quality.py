@@ -13,7 +13,7 @@ from byollm.training.hardware import Hardware
 from byollm.training.validation import Validation
 
 
-def compare(before: Path, after: Path, prepared: Path, recipe: Recipe) -> Quality:
+def compare(before: Path, after: Path, prepared: Path, recipe: Recipe, tokens: int | None = None) -> Quality:
     """Return how well two models predict the text that `byollm data prepare` held out, in float32.
 
     Args:
@@ -21,6 +21,7 @@ def compare(before: Path, after: Path, prepared: Path, recipe: Recipe) -> Qualit
         after: the packed one, with the tokenizer.
         prepared: the data, prepared with that tokenizer.
         recipe: gives device, threads, and the rows of the validation.
+        tokens: about so many, spread over that text; None: all of it.
 
     Raises:
         ByollmError: a model or the data are not there or do not fit; the message says which.
@@ -32,7 +33,7 @@ def compare(before: Path, after: Path, prepared: Path, recipe: Recipe) -> Qualit
         length = min(recipe.sequence_length, decoder.config.max_positions)
         with progress(f"held-out text, {what}") as advance:
             return validate_held_out(
-                decoder, after / "tokenizer.json", prepared, length, recipe.batch_size, advance
+                decoder, after / "tokenizer.json", prepared, length, recipe.batch_size, advance, tokens
             )
 
     float_, packed = validate("before", before), validate("after", after)
