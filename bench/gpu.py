@@ -245,18 +245,25 @@ def transformers_generate(**how: Any) -> Callable[[Path], Generate]:
 
 
 def continuous_batching(directory: Path) -> Generate:
-    """Make transformers' continuous batching."""
+    """Make transformers' continuous batching, its manager kept between calls."""
     import transformers
+    from transformers.generation import ContinuousBatchingConfig
 
     model = transformers_model(directory, attn_implementation="sdpa")
+    manager = model.init_continuous_batching(
+        transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
+        ContinuousBatchingConfig(max_batch_tokens=2048, max_requests_per_batch=64, allow_block_sharing=False),
+    )
+    manager.start()
 
     def generate(prompts: list[list[int]], tokens: int) -> None:
-        config = transformers.GenerationConfig(
-            max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
-        )
-        answers = model.generate_batch(inputs=prompts, generation_config=config, persistent_manager=True)
-        if any(len(answer.generated_tokens) != tokens for answer in answers.values()):
-            raise RuntimeError("an answer has not the length that was asked for")
+        left = len(manager.add_requests(prompts, max_new_tokens=tokens))
+        while left:
+            result = manager.get_result(timeout=1)
+            if result is not None and result.is_finished():
+                left -= 1
+                if len(result.generated_tokens) != tokens:
+                    raise RuntimeError(f"an answer has {len(result.generated_tokens)} tokens, not {tokens}")
 
     return generate
 

@@ -75,6 +75,7 @@ def _multiply(
         rows,
         outputs,
         inputs,
+        inputs if packed.scheme.kind == "int8" else triton.cdiv(inputs, 2),
         triton.cdiv(inputs, packed.scheme.group),
         KIND=packed.scheme.kind,
         GROUP=packed.scheme.group,
@@ -91,7 +92,7 @@ def _multiply(
         _add_up[rows, triton.cdiv(outputs, block)](parts, bias, out, rows, outputs, SPLIT=SPLIT, BLOCK=block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _tile(
     x,
     codes,
@@ -102,6 +103,7 @@ def _tile(
     rows,
     outputs,
     inputs,
+    width,  # of a row of codes
     groups,
     KIND: tl.constexpr,
     GROUP: tl.constexpr,
@@ -123,38 +125,33 @@ def _tile(
         start = step * BLOCK_K
         scale = tl.load(scales + n.to(tl.int64) * groups + start // GROUP, mask=n < outputs, other=0)
         scale = scale.to(tl.float32)
+        k = start + tl.arange(0, BLOCK_K)[None, :]
+        given = tl.load(x + row + k, mask=(m < rows)[:, None] & (k < inputs), other=0).to(DOT)
         if KIND == "int8":
-            k = start + tl.arange(0, BLOCK_K)[None, :]
-            given = tl.load(x + row + k, mask=(m < rows)[:, None] & (k < inputs), other=0)
-            found = tl.load(codes + weight * inputs + k, mask=(n < outputs)[:, None] & (k < inputs), other=0)
-            products = tl.dot(given.to(DOT), tl.trans(found.to(DOT)), input_precision="ieee")
-            total += products * scale[None, :]
+            code = tl.load(codes + weight * width + k, mask=(n < outputs)[:, None] & (k < inputs), other=0)
+            found = code.to(DOT)
         else:
-            # A byte holds two neighbours: all first ones are multiplied, then all second ones.
             pair = start // 2 + tl.arange(0, BLOCK_K // 2)[None, :]
-            k = pair * 2
-            there = (m < rows)[:, None]
-            even = tl.load(x + row + k, mask=there & (k < inputs), other=0).to(DOT)
-            odd = tl.load(x + row + k + 1, mask=there & (k + 1 < inputs), other=0).to(DOT)
-            width = (inputs + 1) // 2
-            byte = tl.load(codes + weight * width + pair, mask=(n < outputs)[:, None] & (k < inputs), other=0)
+            byte = tl.load(
+                codes + weight * width + pair, mask=(n < outputs)[:, None] & (pair < width), other=0
+            )
             low, high = byte.to(tl.int32) & 15, byte.to(tl.int32) >> 4
             if KIND == "int4":
-                products = tl.dot(even, tl.trans((low - 8).to(DOT)), input_precision="ieee")
-                products = tl.dot(odd, tl.trans((high - 8).to(DOT)), products, input_precision="ieee")
-                total += products * scale[None, :]
+                found = tl.interleave((low - 8).to(DOT), (high - 8).to(DOT))
             else:  # the first of a pair is in the high half
-                first_of = (tl.load(table + high) * scale[:, None]).to(DOT)
-                second_of = (tl.load(table + low) * scale[:, None]).to(DOT)
-                total = tl.dot(even, tl.trans(first_of), total, input_precision="ieee")
-                total = tl.dot(odd, tl.trans(second_of), total, input_precision="ieee")
+                values = tl.interleave(tl.load(table + high), tl.load(table + low))
+                found = (values * scale[:, None]).to(DOT)
+        if KIND == "nf4":
+            total = tl.dot(given, tl.trans(found), total, input_precision="ieee")
+        else:
+            total += tl.dot(given, tl.trans(found), input_precision="ieee") * scale[None, :]
     if SPLIT == 1 and bias is not None:
         total += tl.load(bias + n, mask=n < outputs, other=0).to(tl.float32)[None, :]
     place = (tl.program_id(2).to(tl.int64) * rows + m[:, None]) * outputs + n[None, :]
     tl.store(out + place, total.to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _add_up(parts, bias, out, rows, outputs, SPLIT: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

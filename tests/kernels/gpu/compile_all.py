@@ -12,6 +12,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from byollm.kernels.packed import PackedWeight, Scheme
+
 
 class Absent:
     """A driver that knows what it would drive."""
@@ -40,7 +42,9 @@ def main() -> None:
     driver.set_active(Absent())
     JITFunction.run = compile_only
     from byollm.kernels.gpu import activations, norms
+    from byollm.kernels.gpu.dequantise import dequantise
     from byollm.kernels.gpu.lora import lora_grouped
+    from byollm.kernels.gpu.packed_linear import packed_linear
     from byollm.kernels.gpu.paged_decode import paged_decode
     from byollm.kernels.gpu.paged_prefill import paged_prefill
     from byollm.kernels.gpu.rotary_and_store import rotary_and_store
@@ -63,6 +67,14 @@ def main() -> None:
         narrow(2048, heads, 128), narrow(64, 8, 16, 128), narrow(64, 8, 16, 128), tables, *[counts] * 3, 9
     )
     lora_grouped(x, narrow(4, 16, hidden), narrow(4, hidden, 16), places, x.clone())
+    for kind, group in (("int4", 128), ("int8", 128), ("nf4", 64)):
+        scheme, shape = Scheme(kind, group), (inner, hidden)
+        codes = torch.empty(scheme.code_shape(shape), dtype=scheme.code_dtype)
+        scales = torch.empty(scheme.scale_shape(shape), dtype=scheme.scale_dtype)
+        packed = PackedWeight(codes, scales, scheme, shape)
+        dequantise(packed, torch.bfloat16)
+        for rows in (1, tokens, 128):
+            packed_linear(narrow(rows, hidden), packed, narrow(inner))
     params = [torch.empty(tokens, dtype=torch.float64) for _ in range(3)]
     sample(torch.empty(tokens, vocab), params[0], places, *params[1:], places, places)
 

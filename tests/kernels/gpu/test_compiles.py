@@ -24,6 +24,9 @@ KERNELS = {
     "_weigh_kernel",
     "_gather_kernel",
     "_choose_kernel",
+    "_unpack",
+    "_tile",
+    "_add_up",
 }
 
 
