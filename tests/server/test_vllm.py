@@ -13,11 +13,13 @@ import openai
 import psutil
 import pytest
 import torch
+import transformers
 
 from byollm.engine import Engine, Output, SamplingParams
 from byollm.modeling import Decoder, DecoderConfig, Tokenizer, save_decoder
 from byollm.settings import REPOSITORY
 from byollm.settings.engine import EngineSettings
+from tests.adapters import make_adapter
 from tests.engine.support import run
 from tests.server.conftest import save_tokenizer
 from tests.server.support import VOCAB, Server, serving, wait_for
@@ -65,7 +67,7 @@ def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def start(model: Path, log: Path, **options: Any) -> Iterator[Server]:
+def start(model: Path, log: Path, adapters: Path | None = None, **options: Any) -> Iterator[Server]:
     """Serve a model by vLLM, whose environment has no byollm in it."""
     core = str(min(os.sched_getaffinity(0)))
     variables = {
@@ -74,12 +76,14 @@ def start(model: Path, log: Path, **options: Any) -> Iterator[Server]:
         "VLLM_CPU_OMP_THREADS_BIND": "|".join([core] * options.get("tensor_parallel_size", 1)),
         "HF_HUB_OFFLINE": "1",
     }
-    settings = {
+    settings: dict[str, object] = {
         "engine__backend": "vllm",
         "engine__stall_seconds": 60,
         "engine__stream_interval_s": 0,
         "engine__vllm": json.dumps(OPTIONS | options),
     }
+    if adapters is not None:
+        settings["server__adapters"] = adapters
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -88,8 +92,18 @@ def start(model: Path, log: Path, **options: Any) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def vllm(vllm_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with start(vllm_model, tmp_path_factory.mktemp("log") / "server.log") as server:
+def adapters(vllm_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one adapter, as PEFT writes it."""
+    directory = tmp_path_factory.mktemp("adapters")
+    model = transformers.AutoModelForCausalLM.from_pretrained(vllm_model, dtype=torch.float32)
+    make_adapter(model, directory / "shouting", r=4)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def vllm(vllm_model: Path, adapters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with start(vllm_model, log, adapters, enable_lora=True, max_lora_rank=8) as server:
         yield server
 
 
@@ -231,6 +245,25 @@ def test_a_prompt_can_be_scored(vllm: Server, engine: Engine) -> None:
     assert whole.status_code == 200, "as long as the context"
 
 
+def test_adapters_come_and_go_by_the_servers_routes(
+    vllm: Server, engine: Engine, adapters: Path, ours: str
+) -> None:
+    loaded = post(vllm, "/v1/load_lora_adapter", lora_name="loud", lora_path="shouting")
+    assert loaded.status_code == 200, loaded.text
+    served = {model["id"] for model in httpx.get(f"{vllm.url}/v1/models").json()["data"]}
+    assert {"tiny", "loud"} <= served
+    engine.adapters.load("loud", adapters / "shouting")
+    params = SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
+    engine.add_request("", PROMPT, params, adapter="loud")
+    expected = run(engine)["", 0].text
+    assert expected != ours
+    asked = GREEDY | {"max_tokens": 40, "ignore_eos": True}
+    answers = [post(vllm, "/v1/completions", **asked | {"model": name}).json() for name in ("loud", "tiny")]
+    assert [answer["choices"][0]["text"] for answer in answers] == [expected, ours]
+    assert post(vllm, "/v1/unload_lora_adapter", lora_name="loud").status_code == 200
+    assert post(vllm, "/v1/completions", **asked | {"model": "loud"}).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param", "words"),
     [
@@ -300,11 +333,3 @@ def test_of_several_processes_none_outlives_another(
         assert httpx.get(f"{server.url}/ping").status_code == 503
         assert server.process.wait(25) == 1
         assert not psutil.wait_procs(processes, timeout=20)[1]
-
-
-def test_what_vllm_does_not_take_ends_the_start_with_its_reason(vllm_model: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with pytest.raises(AssertionError), start(vllm_model, log, max_modl_len=5):
-        pass
-    assert "engine.vllm.max_modl_len" in log.read_text()
-    assert "did you mean max_model_len?" in log.read_text()
