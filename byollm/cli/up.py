@@ -59,9 +59,10 @@ def _front(directory: Path, port: int | None, region: str, factor: float) -> "Ru
     """Return the front process of `directory`, started if there is none.
 
     Raises:
-        LocalError: another port is asked for than it has, or it does not start.
+        LocalError: another port is asked for than it has, there is too little room, or it does not start.
     """
     from byollm.local.launch import LocalError, Running, launch
+    from byollm.local.room import KEPT_BYTES, shortage
 
     running = Running.find(directory)
     if running is None:
@@ -76,6 +77,8 @@ def _front(directory: Path, port: int | None, region: str, factor: float) -> "Ru
         raise LocalError(
             f"it runs but is not well ({health.get('failed', 'it does not answer')}): `byollm down` first"
         )
+    if said := shortage(directory, KEPT_BYTES):
+        raise LocalError(said)
     return running
 
 

@@ -126,8 +126,7 @@ class Logs:
         except BaseException:
             followed.lines.place = place
             raise
-        with self._news:
-            self._remember(followed)
+        self._remember(followed)
 
     def _put(self, followed: _Followed, lines: list[Line], ended: bool) -> None:
         """Write lines to their stream; it is made first, with its group where nobody has declared one."""

@@ -1,8 +1,12 @@
-"""An inference container in a moment: it says what its model's config.json tells it to. Run by its path."""
+"""An inference container in a moment: it says what its model's config.json tells it to, and takes as long.
+
+Run by its path.
+"""
 
 import json
 import os
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,6 +22,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         assert asked["messages"]
+        time.sleep(CONFIG["seconds"])
         self._answer({"choices": [{"message": {"role": "assistant", "content": CONFIG["says"]}}]})
 
     def _answer(self, answer: dict[str, object]) -> None:

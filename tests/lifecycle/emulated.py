@@ -60,11 +60,11 @@ class Emulated:
     directory: Path
     address: str
 
-    def artefact(self, says: str) -> Artefact:
-        """Upload a model that says so."""
+    def artefact(self, says: str, seconds: float = 0) -> Artefact:
+        """Upload a model that says so, and takes so long."""
         folder = self.directory / says
         folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"says": says}))
+        (folder / "config.json").write_text(json.dumps({"says": says, "seconds": seconds}))
         (folder / "model.safetensors").write_bytes(says.encode())
         return Artefact(image=f"registry.test/{IMAGE}", model=self.upload(folder))
 

@@ -61,6 +61,20 @@ class Platform:
         return self.process.wait(60)
 
 
+@dataclass
+class Mortal:
+    """A platform that tests kill, and start again on what is left of it."""
+
+    platform: Platform
+
+    def kill(self) -> None:
+        self.platform.kill()
+
+    def start(self) -> Platform:
+        self.platform = start_platform(self.platform.directory, self.platform.port)
+        return self.platform
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -88,6 +102,13 @@ def start_platform(directory: Path, port: int | None = None, factor: float = 60)
             pass
         time.sleep(0.1)
     raise AssertionError((directory / "front.log").read_text())
+
+
+def know_image(directory: Path, name: str, start: object) -> None:
+    """Have the platform know one more image, and how it is started."""
+    file = directory / "images.json"
+    images = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**images, name: start}))
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:

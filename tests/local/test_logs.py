@@ -77,6 +77,17 @@ def test_what_nobody_took_is_sent_after_a_restart_and_nothing_twice(front: Front
         assert written.messages() == ["one", "two", "three"]
 
 
+def test_what_follows_in_the_same_file_is_sent_too(world: World) -> None:
+    written = Written(world)
+    written.write("the first")
+    written.logs.follow(written.file, written.stream)  # the next container begins
+    written.logs.stir(written.file, ended=True)  # before it is known that the first has ended
+    eventually(lambda: written.messages() == ["the first"])
+    written.write("the second", ended=True)
+    eventually(lambda: not list(world.store("logs").list("Log")))
+    assert written.messages() == ["the first", "the second"]
+
+
 def test_a_group_that_is_deleted_is_made_again_for_who_goes_on_writing_only(world: World) -> None:
     written = Written(world)
     written.write("one")

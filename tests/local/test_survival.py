@@ -3,23 +3,14 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
+import time
 
 import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local.running import Platform, eventually, start_platform
+from tests.local.running import Mortal, Platform, eventually
 from tests.local.test_functions import bundle
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[list[Platform]]:
-    """Platforms that a test has started, of which the last is to be ended."""
-    started = [start_platform(tmp_path / "world")]
-    yield started
-    started[-1].stop()
 
 
 def children(platform: Platform) -> list[int]:
@@ -60,8 +51,8 @@ STACK = {
 }
 
 
-def test_state_and_a_deployment_under_way_survive_a_kill(world: list[Platform]) -> None:
-    platform = world[0]
+def test_state_and_a_deployment_under_way_survive_a_kill(mortal: Mortal) -> None:
+    platform = mortal.platform
     s3, cloud = platform.client("s3"), platform.client("cloudformation")
     s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": "ca-central-1"})
     s3.put_bucket_versioning(Bucket="kept", VersioningConfiguration={"Status": "Enabled"})
@@ -82,12 +73,10 @@ def test_state_and_a_deployment_under_way_survive_a_kill(world: list[Platform]) 
 
     eventually(asked, 60)
     left = children(platform)
-    platform.kill()
+    mortal.kill()
     eventually(lambda: gone(left))  # its children end with it, and save what they know
 
-    platform = start_platform(platform.directory, platform.port)
-    world.append(platform)
-    s3, cloud = platform.client("s3"), platform.client("cloudformation")
+    mortal.start()
     bodies = [s3.get_object(Bucket="kept", Key="k", VersionId=version)["Body"].read() for version in versions]
     assert bodies == [b"one", b"two"]
 
@@ -102,12 +91,20 @@ def test_state_and_a_deployment_under_way_survive_a_kill(world: list[Platform]) 
     assert len(platform.client("sns").list_topics()["Topics"]) == 1
 
 
-def test_a_killed_ministack_comes_back_with_what_it_knew(world: list[Platform]) -> None:
-    platform = world[0]
+def test_a_killed_ministack_comes_back_with_what_it_knew(mortal: Mortal) -> None:
+    platform = mortal.platform
     platform.client("ssm").put_parameter(Name="kept", Value="yes", Type="String")
     state = platform.directory / "ministack" / "state" / "ssm.json"
     eventually(lambda: state.exists() and '"yes"' in state.read_text())
-    [ministack] = children(platform)
+    logs, place = platform.client("logs"), {"logGroupName": "kept", "logStreamName": "s"}
+    logs.create_log_group(logGroupName="kept")
+    logs.create_log_stream(**place)
+    logs.put_log_events(**place, logEvents=[{"timestamp": round(time.time() * 1000), "message": "said"}])
+    (ministack,) = (
+        child.pid
+        for child in psutil.Process(platform.process.pid).children()
+        if "byollm.local.ministack" in child.cmdline()
+    )
     os.kill(ministack, signal.SIGKILL)
 
     def back() -> bool:
@@ -118,9 +115,10 @@ def test_a_killed_ministack_comes_back_with_what_it_knew(world: list[Platform]) 
         return bool(value == "yes")
 
     eventually(back)
+    assert [event["message"] for event in logs.get_log_events(**place)["events"]] == ["said"]
 
 
-def test_two_worlds_side_by_side_share_nothing(platform: Platform, world: list[Platform]) -> None:
+def test_two_worlds_side_by_side_share_nothing(platform: Platform, mortal: Mortal) -> None:
     platform.client("ssm").put_parameter(Name="ours", Value="1", Type="String", Overwrite=True)
     with pytest.raises(ClientError, match="ParameterNotFound"):
-        world[0].client("ssm").get_parameter(Name="ours")
+        mortal.platform.client("ssm").get_parameter(Name="ours")

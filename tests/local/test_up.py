@@ -13,6 +13,7 @@ import pytest
 from byollm.local.launch import Running
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
 from tests.local.running import free_port
+from tests.local.test_launch import ask
 
 QUESTION = {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 24}
 
@@ -31,7 +32,8 @@ def byollm(
 
 
 @pytest.mark.timeout(1200)  # 150 s where nothing else runs
-def test_the_platform_stands_answers_and_goes(tmp_path: Path) -> None:
+def test_the_platform_stands_answers_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     place = ("--directory", str(tmp_path / "aws"))
     try:
         up = byollm("up", *place, "--port", str(free_port()), timeout=1000)
@@ -51,11 +53,12 @@ def test_the_platform_stands_answers_and_goes(tmp_path: Path) -> None:
         asked = runtime.invoke_endpoint(**place_of, ContentType="application/json", Body=json.dumps(QUESTION))
         assert json.loads(asked["Body"].read())["choices"]
 
-        status = byollm("status", *place).stdout
+        status, _ = ask("status", *place)
         assert "InService" in status
         assert status.count("_COMPLETE") >= 8
         for name in ("endpoint", "gateway", "frontend", "reconcile", "cloud"):
-            assert byollm("logs", name, *place).stdout.strip(), name
+            said, error = ask("logs", name, *place)
+            assert said.strip(), (name, error)
 
         there = {
             "AWS_ENDPOINT_URL": running.address,

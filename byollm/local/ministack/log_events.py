@@ -47,6 +47,7 @@ class LogEvents:
         self._lock = threading.Lock()  # functions write from threads of their own
         self._sizes: defaultdict[Group, int] = defaultdict(int)
         self._looked: dict[Group, float] = {}
+        self._written = True
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.executescript(
             # So a kill loses nothing, and a power cut what came last.
@@ -84,7 +85,9 @@ class LogEvents:
     def _keep(self, stream: dict[str, Any], events: list[Event]) -> None:
         """Write down what was appended to a stream, and throw away what its group does not keep any more."""
         with self._lock:
-            *group, name = stream.setdefault("_key", _find(stream))
+            if "_key" not in stream:
+                stream["_key"] = _find(stream)
+            *group, name = stream["_key"]
             rows = [
                 (*group, name, one["timestamp"], one["ingestionTime"], one.get("eventId"), one["message"])
                 for one in events
@@ -93,8 +96,11 @@ class LogEvents:
                 with self._database:
                     self._database.execute("BEGIN")
                     self._database.executemany(f"INSERT INTO events VALUES ({'?, ' * 7}?)", rows)  # noqa: S608
+                self._written = True
             except sqlite3.OperationalError as error:
-                log.error("%d events of %s are not written to %s: %s", len(rows), group[2], self._path, error)
+                if self._written:  # once for each time that there is no room
+                    log.error("events are in memory only, %s cannot be written: %s", self._path, error)
+                self._written = False
             self._sizes[tuple(group)] += sum(map(_size, events))
             self._throw_away(tuple(group))
         records = logs._log_records._data
@@ -119,10 +125,8 @@ class LogEvents:
             for name, stream in list(group["streams"].items()):
                 gone = bisect_left(stream["events"], before, key=logs._event_timestamp)
                 stream["events"] = stream["events"][gone:]
-                if gone and not stream["events"]:
-                    del group["streams"][
-                        name
-                    ]  # functions open one for each call; who writes on makes it again
+                if gone and not stream["events"]:  # functions open one for each call
+                    del group["streams"][name]
         self._sizes[key] = sum(_size(one) for kept in group["streams"].values() for one in kept["events"])
         self._delete("account = ? AND region = ? AND log_group = ? AND time < ?", (*key, before))
 

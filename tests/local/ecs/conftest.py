@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.local.balancer.conftest import Balancer, make_balancer
-from tests.local.running import Platform
+from tests.local.running import Platform, know_image
 
 APP = Path(__file__).with_name("app.py")
 REPOSITORY = "tests/app@sha256:1"
@@ -26,10 +26,7 @@ TRUST = {
 
 def install(platform: Platform) -> None:
     """Have the platform know the image."""
-    file = platform.directory / "images.json"
-    images = json.loads(file.read_text()) if file.exists() else {}
-    images[REPOSITORY] = {"argv": [sys.executable, str(APP)], "port": "APP__PORT"}
-    file.write_text(json.dumps(images))
+    know_image(platform.directory, REPOSITORY, {"argv": [sys.executable, str(APP)], "port": "APP__PORT"})
 
 
 @dataclass

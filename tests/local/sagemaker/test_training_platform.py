@@ -1,19 +1,17 @@
 """Training jobs on the whole platform, which is killed while they run."""
 
-import json
 import sys
 from pathlib import Path
 
 import httpx
 
-from tests.local.running import REGION, eventually, start_platform
+from tests.local.running import REGION, Mortal, eventually, know_image
 from tests.local.sagemaker.test_training import BUCKET, IMAGE, SPOT, in_s3, request, unpacked
 
 
-def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(tmp_path: Path) -> None:
-    images = {IMAGE: [sys.executable, str(Path(__file__).with_name("trainer.py"))]}
-    (tmp_path / "images.json").write_text(json.dumps(images))
-    platform = start_platform(tmp_path, factor=60)
+def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal: Mortal) -> None:
+    platform = mortal.platform
+    know_image(platform.directory, IMAGE, [sys.executable, str(Path(__file__).with_name("trainer.py"))])
     s3, sagemaker = platform.client("s3"), platform.client("sagemaker")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
@@ -24,22 +22,19 @@ def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(tmp_pat
         described = sagemaker.describe_training_job(TrainingJobName=name)
         return [one["Status"] for one in described["SecondaryStatusTransitions"]]
 
-    try:
-        work = {"steps": "60", "pause": "0.1"}
-        sagemaker.create_training_job(**request("spot", work, **SPOT))
-        sagemaker.create_training_job(**request("plain", work))
-        eventually(lambda: trained("spot") > 2 and trained("plain") > 2)
-        interruption = f"{platform.address}/_byollm/sagemaker/training-jobs/plain/interrupt"
-        assert "does not run on spot instances" in httpx.post(interruption).json()["message"]
-        platform.kill()
-        platform = start_platform(tmp_path, platform.port, factor=60)
-        for name, lost in (("spot", "Interrupted"), ("plain", "Restarting")):
-            eventually(lambda name=name: passed(name)[-1] == "Completed", 60)  # type: ignore[misc]
-            assert passed(name)[3:5] == [lost, "Starting"]
-            assert unpacked(s3, f"output/{name}/output/model.tar.gz") == {"weights": "step 60"}
-            logs = (tmp_path / "logs/aws/sagemaker/TrainingJobs").glob(f"{name}-algo-1-*.log")
-            first, second = sorted(int(log.read_text().split()[2]) for log in logs)  # "begin at …"
-            assert first == 0
-            assert second > 2
-    finally:
-        platform.stop()
+    work = {"steps": "60", "pause": "0.1"}
+    sagemaker.create_training_job(**request("spot", work, **SPOT))
+    sagemaker.create_training_job(**request("plain", work))
+    eventually(lambda: trained("spot") > 2 and trained("plain") > 2)
+    interruption = f"{platform.address}/_byollm/sagemaker/training-jobs/plain/interrupt"
+    assert "does not run on spot instances" in httpx.post(interruption).json()["message"]
+    mortal.kill()
+    mortal.start()
+    for name, lost in (("spot", "Interrupted"), ("plain", "Restarting")):
+        eventually(lambda name=name: passed(name)[-1] == "Completed", 60)  # type: ignore[misc]
+        assert passed(name)[3:5] == [lost, "Starting"]
+        assert unpacked(s3, f"output/{name}/output/model.tar.gz") == {"weights": "step 60"}
+        logs = (platform.directory / "logs/aws/sagemaker/TrainingJobs").glob(f"{name}-algo-1-*.log")
+        first, second = sorted(int(log.read_text().split()[3]) for log in logs)  # "<time> begin at …"
+        assert first == 0
+        assert second > 2

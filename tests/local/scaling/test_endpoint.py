@@ -1,7 +1,5 @@
 """What the reconciler declares scales a real endpoint: out under load, down to nothing, and up at a call."""
 
-import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
 from byollm.local.scaling import AutoScaling
 from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
-from tests.lifecycle.emulated import BUCKET, IMAGE, Emulated
+from tests.lifecycle.emulated import BUCKET, Emulated, write_images
 from tests.local.front import Front
 from tests.local.running import eventually
 
@@ -38,8 +36,7 @@ def emulated(
 ) -> Iterator[Emulated]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    images = {IMAGE: [sys.executable, "-S", str(Path(__file__).with_name("slow.py"))]}
-    (tmp_path / "images.json").write_text(json.dumps(images))
+    write_images(tmp_path)
     with front(tmp_path, services, factor=120) as world:
         clients = Clients(world.region, world.address)
         place = {"LocationConstraint": world.region}
@@ -70,7 +67,7 @@ def asked_by(count: int, emulated: Emulated, declared: Deployment) -> Iterator[N
 
 def test_a_component_follows_its_load_down_to_nothing_and_back(emulated: Emulated) -> None:
     declared = emulated.declare("scaled", SPEC)
-    emulated.converge(declared, {"main": emulated.artefact("scaled")})
+    emulated.converge(declared, {"main": emulated.artefact("at-last", seconds=1.5)})
 
     def copies() -> int:
         described: dict[str, Any] = emulated.clients.client("sagemaker").describe_inference_component(
@@ -82,7 +79,7 @@ def test_a_component_follows_its_load_down_to_nothing_and_back(emulated: Emulate
         eventually(lambda: copies() == 2)
     eventually(lambda: copies() == 0, seconds=120)
     answer = ask(emulated.clients, declared, "main", until=time.monotonic() + 60, every_s=0.2)
-    assert answer.text == "at last"
+    assert answer.text == "at-last"
     activities = emulated.clients.client("application-autoscaling").describe_scaling_activities(
         ServiceNamespace="sagemaker"
     )["ScalingActivities"][::-1]
