@@ -212,7 +212,9 @@ struct Product {
     if (count <= 0) return;
     if (!linear.bias.empty()) sums = sums + read(linear.bias.data() + column);
     float* to = y + row * y_stride + column;
-    if (add) {
+    if (add && count == W) {
+      sums = sums + read(to);
+    } else if (add) {
       float before[W] = {};
       std::memcpy(before, to, sizeof(float) * count);
       sums = sums + read(before);

@@ -70,8 +70,12 @@ struct Model::Step {
       f(first, std::min(count, first + grain));
   }
 
-  void finish(Part name) {
+  void wait() {
     if (threads > 1) model.team_.barrier();
+  }
+
+  void finish(Part name) {
+    wait();
     if (number != 0) return;
     auto now = std::chrono::steady_clock::now();
     model.seconds[name] += std::chrono::duration<double>(now - since).count();
@@ -95,10 +99,10 @@ struct Model::Step {
     const Product product{linear, from, size_t(linear.in), rows, to, size_t(stride), add, rounded};
     const int grain = threads == 1 ? linear.panels : std::max(1, (linear.panels + 4 * threads - 1) / (4 * threads));
     share(linear.panels, grain, [&](int first, int last) { product.run(first, last); });
-    finish(name);
     if (changes > 0) {
+      wait();
       const int parts = threads == 1 ? 1 : (4 * threads + changes - 1) / changes;
-      part(name, changes * parts, 1, [&](int i) {
+      share(changes * parts, 1, [&](int i, int) {
         const auto [pair, run, column, low] = change(*layer, places, i / parts);
         if (pair == nullptr) return;
         float* y = out(to, run.first, stride) + column;
@@ -107,6 +111,7 @@ struct Model::Step {
             .run(panels * (i % parts) / parts, panels * (i % parts + 1) / parts);
       });
     }
+    finish(name);
   }
 
   struct Change {
