@@ -1,6 +1,6 @@
 """Measures what each technique gives, on this machine, in one run; writes docs/optimization.md's figures.
 
-    python -m bench.optimization                       # all: about an hour on two cores
+    python -m bench.optimization                       # all; the larger shape takes most of the time
     python -m bench.optimization --only weights --model bundled
     python -m bench.optimization --render              # measures nothing: tables and pictures anew
 

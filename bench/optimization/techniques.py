@@ -39,7 +39,7 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """One way of running a model.
 
