@@ -9,11 +9,13 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from starlette.responses import PlainTextResponse
 
 from byollm.local.container_init import BoundedLog
+from byollm.local.door import Door
 from byollm.local.launch import LocalError, launch
 from byollm.local.log_lines import LogLines, Place
-from byollm.local.room import KEPT_BYTES, MIB
+from byollm.local.room import KEPT_BYTES, MIB, Room
 from byollm.local.sagemaker.model_files import ModelFiles, ModelFilesError
 from byollm.local.store import Store
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
@@ -21,6 +23,7 @@ from tests.local.disk import MakeDisk, make_disk
 from tests.local.front import Front
 from tests.local.running import Platform, eventually, free_port, start_platform
 from tests.local.sagemaker.hosting import IMAGE, ROLE, TYPE, write_images
+from tests.local.test_door import SIGNED, ask
 
 __all__ = ["make_disk"]
 
@@ -94,6 +97,30 @@ def test_it_does_not_start_where_there_is_too_little_room(make_disk: MakeDisk) -
     ):
         launch(place, port=free_port(), region="ca-central-1", factor=1)
     assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation", "service", "refused"),
+    [
+        ("PUT", "/bucket/object", "", "s3", True),
+        ("GET", "/bucket/object", "", "s3", False),
+        ("POST", "/bucket?delete", "", "s3", False),
+        ("POST", "/", "SageMaker.CreateEndpoint", "sagemaker", True),
+        ("POST", "/", "SageMaker.DeleteEndpoint", "sagemaker", False),
+        ("POST", "/", "SageMaker.UpdateEndpointWeightsAndCapacities", "sagemaker", False),
+        ("POST", "/endpoints/e/invocations", "", "sagemaker", False),
+    ],
+)
+def test_only_what_fills_the_disk_is_refused(
+    make_disk: MakeDisk, method: str, path: str, operation: str, service: str, refused: bool
+) -> None:
+    disk = make_disk(1)
+    rest = PlainTextResponse("rest")
+    door = Door({"sagemaker": rest}, rest, {"ready": True}, Room(disk.path))
+    signed = {"authorization": SIGNED.format(service), "x-amz-target": operation}
+    answer = ask(door, method=method, url=path, headers=signed, content=bytes(100_000))
+    assert (answer.status_code == 500) is refused
+    assert ("Internal" in answer.text) is refused
 
 
 def test_the_platform_goes_on_and_takes_more_once_there_is_room(make_disk: MakeDisk) -> None:
