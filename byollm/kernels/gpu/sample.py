@@ -8,7 +8,7 @@
               with min_p of the highest weight; one of them is drawn by its weight    (one number)
 
 Defined by `byollm/engine/sampler.py`. The numbers belong to (seed, position), as `byollm/engine/uniform.py`
-says.
+says. As there, what is asked for is compared in its own type, and computed with in float32.
 
 What is kept is a prefix of the order, and a prefix is known by its weight. So nothing is sorted: a search
 over the bit patterns of the weights, five bits at a time, finds the token at which a count or a sum is
@@ -76,14 +76,14 @@ def _weigh_kernel(
     CHUNK: tl.constexpr,
 ):
     row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    temperature = tl.load(temperature_ptr + row).to(tl.float32)
-    top_p, min_p = tl.load(top_p_ptr + row).to(tl.float32), tl.load(min_p_ptr + row).to(tl.float32)
+    temperature = tl.load(temperature_ptr + row)
+    top_p, min_p = tl.load(top_p_ptr + row), tl.load(min_p_ptr + row)
     if temperature > 0:
         each = tl.arange(0, CHUNK_BLOCK)
         best = tl.max(tl.load(peaks_ptr + row * CHUNKS + each, each < CHUNKS, other=float("-inf")), 0)
         token = chunk * CHUNK + tl.arange(0, CHUNK)
         x = tl.load(logits_ptr + row * logits_row + token, token < vocab, other=float("-inf")).to(tl.float32)
-        bits = tl.exp((x - best) / tl.maximum(temperature, 1e-6)).to(tl.int32, bitcast=True)
+        bits = tl.exp((x - best) / tl.maximum(temperature, 1e-6).to(tl.float32)).to(tl.int32, bitcast=True)
         mass = (bits.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
         if (tl.load(top_k_ptr + row) > 0) | (top_p < 1) | (min_p > 0):
             place = (row * CHUNKS + chunk) * LEVELS
@@ -118,9 +118,9 @@ def _gather_kernel(
     CHUNK: tl.constexpr,
 ):
     row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    temperature = tl.load(temperature_ptr + row).to(tl.float32)
+    temperature = tl.load(temperature_ptr + row)
     top_k = tl.load(top_k_ptr + row).to(tl.int64)
-    top_p, min_p = tl.load(top_p_ptr + row).to(tl.float32), tl.load(min_p_ptr + row).to(tl.float32)
+    top_p, min_p = tl.load(top_p_ptr + row), tl.load(min_p_ptr + row)
     if (temperature > 0) & ((top_k > 0) | (top_p < 1) | (min_p > 0)):
         each, level = tl.arange(0, CHUNK_BLOCK), tl.arange(0, LEVELS)
         place = (row * CHUNKS + each[:, None]) * LEVELS + level[None, :]
@@ -129,8 +129,8 @@ def _gather_kernel(
         number = tl.sum(counts, 0)
         total = tl.max(masses, 0)
         least = tl.where(level == LEVELS - 1, 0, (125 - 2 * level) << 23)
-        goal = tl.where(top_p < 1, top_p.to(tl.float64) * total.to(tl.float64), float("inf"))
-        enough = (masses.to(tl.float64) >= goal) | (least <= min_p.to(tl.int32, bitcast=True))
+        goal = tl.where(top_p < 1, top_p.to(tl.float32).to(tl.float64) * total.to(tl.float64), float("inf"))
+        enough = (masses.to(tl.float64) >= goal) | (least <= min_p.to(tl.float32).to(tl.int32, bitcast=True))
         if (top_k > 0) & (top_k < vocab):  # the weight of the best top_k has to be known
             enough = number >= top_k
         chosen = tl.min(tl.where(enough, level, LEVELS - 1), 0)
@@ -140,7 +140,7 @@ def _gather_kernel(
         best = tl.max(tl.load(peaks_ptr + row * CHUNKS + each, each < CHUNKS, other=float("-inf")), 0)
         token = chunk * CHUNK + tl.arange(0, CHUNK)
         x = tl.load(logits_ptr + row * logits_row + token, token < vocab, other=float("-inf")).to(tl.float32)
-        bits = tl.exp((x - best) / tl.maximum(temperature, 1e-6)).to(tl.int32, bitcast=True)
+        bits = tl.exp((x - best) / tl.maximum(temperature, 1e-6).to(tl.float32)).to(tl.int32, bitcast=True)
         kept = (token < vocab) & (bits >= least)
         to = row * vocab + tl.sum(before, 0) + tl.cumsum(kept.to(tl.int32), 0) - 1
         tl.store(bits_ptr + to, bits, kept)
@@ -166,11 +166,10 @@ def _search(bits_ptr, count, goal, BY_COUNT: tl.constexpr):
         for first in range(0, count, TILE):
             index = first + tl.arange(0, TILE)
             bits = tl.load(bits_ptr + index, index < count, other=-1)
-            mass = (
-                tl.full((TILE,), 1, tl.int64)
-                if BY_COUNT
-                else (bits.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
-            )
+            if BY_COUNT:
+                mass = tl.full((TILE,), 1, tl.int64)
+            else:
+                mass = (bits.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
             made += tl.sum(tl.where(bits[:, None] >= tried[None, :], mass[:, None], 0), 0)
         pattern += (tl.sum((made >= goal).to(tl.int32), 0) - 1) << shift
     number, mass = tl.zeros((), tl.int64), tl.zeros((), tl.int64)
@@ -218,9 +217,9 @@ def _choose_kernel(
     BLOCKS_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    temperature = tl.load(temperature_ptr + row).to(tl.float32)
+    temperature = tl.load(temperature_ptr + row)
     top_k = tl.load(top_k_ptr + row).to(tl.int64)
-    top_p, min_p = tl.load(top_p_ptr + row).to(tl.float32), tl.load(min_p_ptr + row).to(tl.float32)
+    top_p, min_p = tl.load(top_p_ptr + row), tl.load(min_p_ptr + row)
     each = tl.arange(0, CHUNK_BLOCK)
     peaks = tl.load(peaks_ptr + row * CHUNKS + each, each < CHUNKS, other=float("-inf"))
     best = tl.max(peaks, 0)
@@ -243,7 +242,7 @@ def _choose_kernel(
                 pattern, above, mass = _search(bits_ptr, count, top_k, True)
                 kept = mass + (top_k - above) * (pattern.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
             if top_p < 1:
-                wanted = tl.ceil(top_p.to(tl.float64) * kept.to(tl.float64)).to(tl.int64)
+                wanted = tl.ceil(top_p.to(tl.float32).to(tl.float64) * kept.to(tl.float64)).to(tl.int64)
                 wanted = tl.maximum(wanted, 1)
                 pattern, above, mass = _search(bits_ptr, count, wanted, False)
                 one = (pattern.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
@@ -252,20 +251,14 @@ def _choose_kernel(
             for first in range(0, count, TILE):
                 index = first + tl.arange(0, TILE)
                 bits = tl.load(bits_ptr + index, index < count, other=0)
-                likely += tl.sum(
-                    tl.where(
-                        bits >= min_p.to(tl.int32, bitcast=True),
-                        (bits.to(tl.float32, bitcast=True) * UNITS).to(tl.int64),
-                        0,
-                    ),
-                    0,
-                )
+                weights = bits.to(tl.float32, bitcast=True)
+                heavy = weights >= min_p.to(tl.float32)
+                likely += tl.sum(tl.where(heavy, (weights * UNITS).to(tl.int64), 0), 0)
             kept = tl.maximum(tl.minimum(kept, likely), UNITS)  # the first token is always kept
             target = tl.minimum((number * kept.to(tl.float64)).to(tl.int64), kept - 1)
             pattern, above, mass = _search(bits_ptr, count, target + 1, False)
-            skipped = (target - mass) // (pattern.to(tl.float32, bitcast=True) * UNITS).to(
-                tl.int64
-            )  # of the tokens that weigh the same, the lower first
+            one = (pattern.to(tl.float32, bitcast=True) * UNITS).to(tl.int64)
+            skipped = (target - mass) // one  # of the tokens that weigh the same, the lower come first
             found = tl.zeros((), tl.int32)
             passed = tl.zeros((), tl.int64)
             for first in range(0, count, TILE):
@@ -284,7 +277,7 @@ def _choose_kernel(
             chosen = tl.sum((sums <= target).to(tl.int32), 0)
             token = chosen * SIZE + tl.arange(0, SIZE)
             x = tl.load(logits_ptr + row * logits_row + token, token < vocab, other=float("-inf"))
-            weights = tl.exp((x.to(tl.float32) - best) / tl.maximum(temperature, 1e-6))
+            weights = tl.exp((x.to(tl.float32) - best) / tl.maximum(temperature, 1e-6).to(tl.float32))
             sums = tl.cumsum((weights * UNITS).to(tl.int64), 0)
             total = tl.max(sums, 0)
             number = (_mix(counter + GOLDEN) >> 11).to(tl.float64) * 1.1102230246251565e-16

@@ -14,7 +14,7 @@ Close = Callable[[Tensor, Tensor], None]
 PAGE = 16
 # Explaining a failure traces every line, which makes Triton's interpreter many times slower.
 FEW = settings(
-    max_examples=8, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+    max_examples=6, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 )
 
 

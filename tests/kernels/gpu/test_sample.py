@@ -18,6 +18,7 @@ from byollm.kernels.gpu.tuning import key, using
 from tests.kernels.gpu.support import FEW
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+FRACTIONS = ("temperature", "top_p", "min_p")
 FIELDS = ("temperature", "top_k", "top_p", "min_p")
 
 
@@ -31,7 +32,10 @@ def check(logits: Tensor, params: list[SamplingParams], seed: int = 3, position:
     expected = [token if ok else -1 for token, ok in zip(chosen, finite.tolist(), strict=True)]
     numbers = [[getattr(p, name) for p in params] for name in FIELDS]
     numbers += [[s - (s >> 63 << 64) for s in seeds], positions]
-    actual = sample(logits, *(torch.tensor(x, device=logits.device) for x in numbers))
+    kinds = [torch.float64 if name in FRACTIONS else torch.int64 for name in (*FIELDS, "seed", "position")]
+    actual = sample(
+        logits, *(torch.tensor(x, dtype=t, device=logits.device) for x, t in zip(numbers, kinds, strict=True))
+    )
     assert actual.tolist() == expected
 
 
@@ -50,6 +54,7 @@ KINDS = [
     SamplingParams(min_p=0.05),
     SamplingParams(top_k=40, top_p=0.8, min_p=0.02, temperature=1.5),
     SamplingParams(top_k=10_000),
+    SamplingParams(top_p=1 - 1e-12, temperature=1e-50),  # float32 would take them for 1 and 0
 ]
 
 
