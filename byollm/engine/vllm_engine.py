@@ -259,7 +259,8 @@ class VllmEngine:
     def stats(self) -> EngineStats:
         """Return counters and gauges."""
         blocks = self._config.cache_config.num_gpu_blocks
-        return self._reader.stats(blocks, self._steps, self._last_step_seconds)
+        slots = self._config.lora_config.max_loras if self._config.lora_config else 0
+        return self._reader.stats(blocks, slots, self._steps, self._last_step_seconds)
 
 
 def end_process() -> NoReturn:

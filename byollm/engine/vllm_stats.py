@@ -1,5 +1,6 @@
 """What vLLM tells of itself, as the engine's counters and gauges."""
 
+from collections.abc import Mapping
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
@@ -12,6 +13,8 @@ class StatsReader:
     def __init__(self) -> None:
         self._running = self._waiting = self._preemptions = 0
         self._usage = 0.0
+        self._adapters_running: tuple[str, ...] = ()
+        self._adapters_waiting: tuple[str, ...] = ()
         self._prompt_tokens = self._generation_tokens = 0
         self._queries = self._hits = 0
         self._drafts = self._drafted = self._accepted = 0
@@ -22,6 +25,8 @@ class StatsReader:
             self._running = scheduler_stats.num_running_reqs
             self._waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
             self._usage = scheduler_stats.kv_cache_usage
+            self._adapters_running = _names(scheduler_stats.running_lora_adapters)
+            self._adapters_waiting = _names(scheduler_stats.waiting_lora_adapters)
             self._queries += scheduler_stats.prefix_cache_stats.queries
             self._hits += scheduler_stats.prefix_cache_stats.hits
             if (drafts := scheduler_stats.spec_decoding_stats) is not None:
@@ -43,12 +48,14 @@ class StatsReader:
         """Note that nothing runs any more; vLLM records only what is seen in a step."""
         self._running = self._waiting = 0
         self._usage = 0.0
+        self._adapters_running = self._adapters_waiting = ()
 
-    def stats(self, blocks: int, steps: int, last_step_seconds: float) -> EngineStats:
+    def stats(self, blocks: int, slots: int, steps: int, last_step_seconds: float) -> EngineStats:
         """Return what has come together.
 
         Args:
             blocks: of the cache.
+            slots: for adapters.
             steps: how many were run.
             last_step_seconds: how long the last took.
         """
@@ -68,4 +75,12 @@ class StatsReader:
             draft_tokens_total=self._drafted,
             accepted_tokens_total=self._accepted,
             peak_memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * 1024,
+            adapter_slots=slots,
+            adapters_running=self._adapters_running,
+            adapters_waiting=self._adapters_waiting,
         )
+
+
+def _names(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Names of adapters, without the versions that `VllmAdapters` adds."""
+    return tuple(sorted({name.rpartition("@")[0] for name, count in counts.items() if count}))

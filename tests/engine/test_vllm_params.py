@@ -96,6 +96,8 @@ def test_what_steps_record_adds_up() -> None:
         num_waiting_reqs=1,
         num_skipped_waiting_reqs=1,
         kv_cache_usage=0.25,
+        running_lora_adapters={"loud@2": 1, "loud@1": 1, "quiet@3": 0},
+        waiting_lora_adapters={"quiet@3": 1},
         prefix_cache_stats=SimpleNamespace(queries=10, hits=4),
         spec_decoding_stats=SimpleNamespace(num_drafts=1, num_draft_tokens=4, num_accepted_tokens=3),
     )
@@ -103,13 +105,14 @@ def test_what_steps_record_adds_up() -> None:
     reader.record(step, tokens, mm_cache_stats=None, engine_idx=0)
     reader.record(step, None)
     reader.record(None, tokens)
-    stats = reader.stats(100, 3, 0.5)
+    stats = reader.stats(100, 4, 3, 0.5)
     assert (stats.running, stats.waiting, stats.free_blocks, stats.total_blocks) == (2, 2, 75, 100)
     assert (stats.prefix_queries_total, stats.prefix_hits_total, stats.preemptions) == (20, 8, 2)
     assert (stats.prompt_tokens_total, stats.generation_tokens_total, stats.steps_total) == (20, 4, 3)
     assert (stats.drafts_total, stats.draft_tokens_total, stats.accepted_tokens_total) == (2, 8, 6)
+    assert (stats.adapter_slots, stats.adapters_running, stats.adapters_waiting) == (4, ("loud",), ("quiet",))
     reader.idle()
-    stats = reader.stats(100, 3, 0.5)
+    stats = reader.stats(100, 4, 3, 0.5)
     assert (stats.running, stats.waiting, stats.free_blocks) == (0, 0, 100)
 
 
