@@ -16,7 +16,7 @@ reached (the pattern of a positive float grows with it). Sums are of integers, w
 come out the same in any order, and tokens that weigh less are never drawn. Before the search the tokens that
 can matter are gathered: all above one of a few fixed levels, the highest that is sure to hold what is kept.
 
-Memory bounds it: the logits are read thrice, four times where tokens are filtered, and after the first time
+Memory bounds it: the logits are read twice, thrice where tokens are filtered, and after the first time
 mostly from the cache; an A10G reads a row of 50304 in 0.3 us. The rest of a row is a few hundred tokens in
 one program. Four launches, whose shapes depend on (rows, vocab) alone, and nothing waits for the host.
 Scratch: 8 bytes a logit.
