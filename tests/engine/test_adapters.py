@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from byollm.engine import Engine, SamplingParams
 from byollm.engine.errors import UnknownAdapterError
 from byollm.modeling import AdapterError, Decoder
 from byollm.modeling.packed import Scheme
 from byollm.modeling.packed_decoder import pack_decoder
+from byollm.settings import REPOSITORY
+from byollm.settings.engine import EngineSettings
 from tests.adapters import make_adapter, merged
 from tests.engine.support import needs_kernels, run
 
@@ -252,3 +255,17 @@ def test_a_bad_adapter_leaves_the_one_that_is_there(
 
 def weights(directory: Path) -> Path:
     return directory / "adapter_model.safetensors"
+
+
+def test_the_bundled_model_answers_with_an_adapter(tmp_path: Path) -> None:
+    bundled = REPOSITORY / "models" / "byollm-tiny"
+    reference = AutoModelForCausalLM.from_pretrained(bundled, dtype=torch.float32).eval()
+    make_adapter(reference, tmp_path)
+    settings = EngineSettings(dtype="float32", threads=1, max_context=128, max_running=2)
+    engine = Engine.load(bundled, settings)
+    engine.adapters.load("a", tmp_path)
+    for name in (None, "a"):
+        engine.add_request(str(name), PROMPT, GREEDY, adapter=name)
+    outputs = run(engine)
+    assert outputs["None", 0].token_ids == expected(reference)
+    assert outputs["a", 0].token_ids == expected(merged(reference, tmp_path))
