@@ -9,7 +9,7 @@ from byollm.modeling.errors import QuantisationError
 from byollm.modeling.gptq import gptq
 from byollm.modeling.nf4 import pack_nf4
 
-SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+SHARES: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 """Scales of 4 bits that are tried, as shares of the one that clips no weight."""
 CHUNK = 2**18
 """Weights rounded at a time: what is worked out on the way stays in a processor's cache."""
