@@ -69,6 +69,8 @@ def quantize(
 
     settings = load_settings(env)
     console = Console(highlight=False, soft_wrap=True)
+    if calibrate is not None and scheme == "nf4":
+        raise typer.BadParameter("nf4 has the numbers of bitsandbytes; --calibrate is for int4 and int8")
     chosen, text = _scheme(scheme, group), _text(calibrate)
     model = open_source(source, settings)
     folder = s3_folder(out, settings) if out.startswith(S3) else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,4 +93,5 @@ class ModelFolder:
 def _sums(path: Path) -> dict[str, str]:
     """Return the hash of each file that a SHA256SUMS names; nothing where there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+    entries = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in lines)
+    return {entry[2]: entry[1] for entry in entries if entry}

@@ -69,9 +69,16 @@ def test_a_group_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "multiple of 32" in ran.output
 
 
+def test_nf4_is_not_calibrated(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Once upon a time")
+    ran = quantize(BUNDLED, tmp_path / "out", "--scheme", "nf4", "--calibrate", tmp_path / "text")
+    assert ran.exit_code == 2
+    assert "for int4 and int8" in ran.output
+
+
 def test_killed_from_outside_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     model = write_model(
-        tmp_path / "float", layers=24, hidden_size=384, intermediate_size=1024, shard_bytes=2**28
+        tmp_path / "float", layers=12, hidden_size=384, intermediate_size=1024, shard_bytes=2**28
     )
     done(model, tmp_path / "undisturbed")
     out, space = tmp_path / "out", tmp_path / ".out.quantizing"

@@ -66,10 +66,10 @@ def pack_model(
             it cannot be written; the message says what to do.
     """
     config, shape = read_config(source)
-    if (packed := config.get(QUANTIZATION)) is not None:
+    if packed := config.get(QUANTIZATION):
         raise CheckpointError(
-            f"{source.name}: is packed already, as {packed['scheme']}; serve it as it is, or name the float "
-            "model that it was made of"
+            f"{source.name}: is packed already, as {packed.get('scheme')}; serve it as it is, or name the "
+            "float model that it was made of"
         )
     parameters = Parameters(source, shape)
     shards = plan(parameters, scheme, shard_bytes)
@@ -87,6 +87,8 @@ def pack_model(
         tell(f"{made.name} is there already, made of the same files in the same way")
         return Record.read(made)
     with open_workspace(out, job, shards, tell) as space:
+        if "tokenizer.json" not in others:
+            tell(f"{source.name} has no tokenizer.json: what is written cannot be served without one")
         for name in others:
             space.write(name, bytes(read_bytes(source, name)))
         said = {QUANTIZATION: quantization_config(scheme, calibrated=calibration is not None)}
