@@ -186,22 +186,33 @@ class GpuRunner:
         return self._choose(batch, hidden) if choose else self._decoder.logits(hidden[batch.samples[0]])
 
     @torch.inference_mode()
-    def prepare(self) -> None:
-        """Capture the steps of all numbers of sequences without adapters now, the largest first."""
+    def prepare(self, most_tokens: int) -> None:
+        """Compile and capture what steps without adapters need now, rather than amid a request.
+
+        Args:
+            most_tokens: of a step.
+        """
+        for power in range((most_tokens - 1).bit_length() + 1):  # kernels are configured by powers of two
+            batch = self._idle(Layout(1 << power, 1, 0, 1, self._width))
+            self._choose(batch, self._forward(batch, self.cache, adapted=False))
         needed = [size for below, size in pairwise((0, *BUCKETS)) if below < self._most]
-        for bucket in reversed(needed):
+        for bucket in reversed(needed):  # the largest first: the others then fit into its memory
             self._prepare(bucket, adapted=False)
 
     def _prepare(self, bucket: int, adapted: bool) -> _Step:
-        layout = Layout(bucket, bucket, bucket, bucket, self._width)
-        batch = Batch(layout, self.device)
-        batch.copy_(self._fill(layout, [], [], []))  # rows that write nothing
+        batch = self._idle(Layout(bucket, bucket, bucket, bucket, self._width))
 
         def work() -> Tensor:
             return self._choose(batch, self._forward(batch, self.cache, adapted))
 
         step = self._steps[bucket, adapted] = _Step(batch, self._capture(work))
         return step
+
+    def _idle(self, layout: Layout) -> Batch:
+        """Return a batch whose rows are nobody's and write nothing."""
+        batch = Batch(layout, self.device)
+        batch.copy_(self._fill(layout, [], [], []))
+        return batch
 
     def _forward(self, batch: Batch, cache: KVCache, adapted: bool) -> Tensor:
         last = self._chosen[batch.sources.clamp(min=0)].clamp(min=0)  # below 0: it is about to fail
@@ -251,7 +262,7 @@ def make_gpu_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings)
     runner = GpuRunner(
         decoder, num_blocks, settings.max_running, context, settings.adapter_slots, CudaGraphs()
     )
-    runner.prepare()
+    runner.prepare(settings.max_batch_tokens)
     return runner
 
 
