@@ -1,6 +1,8 @@
 """Every family, packed by every scheme: in memory, on the disk and back."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,3 +162,36 @@ def test_every_tensor_that_does_not_fit_is_named(make_config: MakeConfig, tmp_pa
         r"lm_head.scales is F32, expected BF16",
     ):
         assert fault in str(error.value)
+
+
+def test_loading_never_holds_the_whole_weights(tmp_path: Path) -> None:
+    """Nor computing: a process of its own grows by what is packed, and one matrix."""
+    config = DecoderConfig(
+        vocab_size=512,
+        hidden_size=512,
+        layers=12,
+        heads=8,
+        kv_heads=8,
+        head_dim=64,
+        intermediate_size=1408,
+        max_positions=64,
+    )
+    decoder = Decoder(config)
+    pack_decoder(decoder, Scheme("int8"))
+    script = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from byollm.modeling import checkpoint\n"
+        "torch.ones(64, 64) @ torch.ones(64, 64)\n"
+        "def peak():\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return next(1024 * int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
+        "before = peak()\n"
+        "decoder = checkpoint.load_decoder(Path(sys.argv[1]), torch.float32)\n"
+        "with torch.no_grad():\n"
+        "    decoder.logits(decoder(torch.zeros(1, 4, dtype=int), torch.arange(4)))\n"
+        "print(peak() - before)\n"
+    )
+    command = [sys.executable, "-c", script, str(save_packed(decoder, tmp_path))]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0 < grown < 0.6 * 4 * config.num_parameters()
