@@ -121,7 +121,10 @@ def choose(logits: Tensor, requests: Sequence[Request], positions: Sequence[int]
 @torch.inference_mode()
 def choose_with_torch(logits: Tensor, requests: Sequence[Request], positions: Sequence[int]) -> list[int]:
     """Do the same on any device; this defines what is chosen."""
-    finite = logits.amax(-1).isfinite().tolist()
+    finite = logits.amax(-1).isfinite()
+    fine: list[bool] = finite.tolist()
+    if not all(fine):  # what is drawn from those rows is dropped, but an index out of it has to be one
+        logits = logits.where(finite[:, None], 0)
     kinds: dict[str, list[int]] = {"greedy": [], "whole": [], "filtered": []}
     for row, request in enumerate(requests):
         kind = "greedy" if request.params.greedy else "filtered" if request.params.filtered else "whole"
@@ -144,7 +147,7 @@ def choose_with_torch(logits: Tensor, requests: Sequence[Request], positions: Se
                 chosen = draw_whole(weights, numbers)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             tokens[row] = token
-    return [token if ok else -1 for token, ok in zip(tokens, finite, strict=True)]
+    return [token if ok else -1 for token, ok in zip(tokens, fine, strict=True)]
 
 
 def to_weights(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from torch import Tensor
 
 from byollm.engine import SamplingParams, TokenLogprobs
-from byollm.engine.sampler import block_size, draw_filtered, draw_whole, sample, to_weights
+from byollm.engine.sampler import block_size, choose_with_torch, draw_filtered, draw_whole, sample, to_weights
 from tests.engine.support import make_request
 
 
@@ -284,3 +284,6 @@ def test_row_that_is_not_finite_is_reported_and_spoils_no_other(bad: float, para
     results = sample(logits, [make_request(str(i), **params) for i in range(3)])
     assert results[1] is None
     assert [s.token_id for s in results if s] == [4, 4]
+    if "logprobs" not in params:
+        requests = [make_request(str(i), **params) for i in range(3)]
+        assert choose_with_torch(logits, requests, [1, 1, 1]) == [4, -1, 4]
