@@ -48,8 +48,9 @@ class LoadedAdapter:
 class AdapterSlots:
     """Which adapter stands in which slot of the runner.
 
-    Sequences that run hold the slot of their adapter. When all slots are full, the adapter that was used
-    longest ago and that nobody holds makes room.
+    Sequences that run hold the slot of their adapter, and so do readers of texts that are not answered. When
+    all slots are full, the adapter that was used longest ago and that nobody holds makes room. Where both
+    sequences and readers wait, slots that fall free go to them in turn.
 
     Args:
         size: how many slots the runner has.
@@ -61,7 +62,9 @@ class AdapterSlots:
         self._free = list(range(size - 1, -1, -1))
         self._holders: Counter[LoadedAdapter] = Counter()
         self._changes: dict[int, LoadedAdapter | None] = {}
-        self.readers_waiting = 0  # who reads texts and is not a sequence; sequences let them go first
+        self.readers_waiting = 0
+        self.sequences_waiting = False
+        self.readers_turn = True
 
     def available(self, adapter: LoadedAdapter) -> bool:
         """Whether `acquire` would give a slot."""
@@ -247,10 +250,15 @@ class Adapters:
         """Read a text beside the steps: wait for a slot of its adapter, and hold that until all is read."""
         if adapter is None:
             return (yield from read(BASE))
+        slot = None
         self._slots.readers_waiting += 1
         try:
-            while (slot := self._slots.acquire(adapter)) is None:
-                yield
+            while slot is None:
+                if self._slots.readers_turn or not self._slots.sequences_waiting:
+                    slot = self._slots.acquire(adapter)
+                if slot is None:
+                    yield
+            self._slots.readers_turn = False
         finally:
             self._slots.readers_waiting -= 1
         failure = None

@@ -100,6 +100,7 @@ class Scheduler:
         """Forget a sequence, finished or aborted, and free its blocks."""
         if request in self.waiting:
             del self.waiting[request]
+            self.slots.sequences_waiting &= bool(self.waiting)
         else:
             self.running.remove(request)
             self._release(request)
@@ -192,12 +193,14 @@ class Scheduler:
 
     def _admit(self, budget: int, chunks: list[Chunk], under_way: Sequence[Chunk]) -> None:
         held_up: list[Request] = []  # those at the head of the queue that wait for a slot
+        self.slots.sequences_waiting = False
         while budget > 0 and len(self.running) < self.max_running:
             request = next(islice(self.waiting, len(held_up), None), None)
             if request is None:
                 return
             if not self._may_have_slot(request, held_up):
                 held_up.append(request)
+                self.slots.sequences_waiting = True
                 if len(held_up) > self.max_running:  # a longer search would cost more than it finds
                     return
                 continue
@@ -223,7 +226,9 @@ class Scheduler:
     def _may_have_slot(self, request: Request, held_up: list[Request]) -> bool:
         if request.adapter is None:
             return True
-        if self.slots.readers_waiting or (held_up and held_up[0].overtaken >= self.max_running):
+        if self.slots.readers_waiting and self.slots.readers_turn:
+            return False
+        if held_up and held_up[0].overtaken >= self.max_running:
             return False
         return self.slots.available(request.adapter)
 
@@ -233,6 +238,7 @@ class Scheduler:
         slot = self.slots.acquire(request.adapter)
         assert slot is not None, "a slot was available, and is not"
         request.slot = slot
+        self.slots.readers_turn = True
         if held_up:
             held_up[0].overtaken += 1
 

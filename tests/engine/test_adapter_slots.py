@@ -182,6 +182,45 @@ def test_sequences_let_a_reader_go_first() -> None:
     assert step(subject) == "2"
 
 
+def test_readers_and_sequences_get_slots_in_turn() -> None:
+    subject = scheduler(slots=1)
+    adapters = Adapters(subject.slots, 3, cast(Any, None), lambda *_: None)
+    held: list[str] = []
+
+    def read(slot: int) -> Any:
+        held.append("reader")
+        yield
+
+    readings = [adapters.reading(B, read) for _ in range(4)]
+    first, *_ = add(subject, ("0", A), *((str(number), C) for number in range(1, 5)))
+    step(subject)
+    for reading in readings:
+        next(reading)
+    subject.remove(first)
+    for _ in range(40):
+        for reading in readings:
+            next(reading, None)
+        if step(subject) and subject.running[0].computed == 4:
+            held.append("sequence")
+        elif subject.running:
+            subject.remove(subject.running[0])
+    assert held == ["reader", "sequence"] * 4
+
+
+def test_readers_do_not_wait_for_sequences_that_are_gone() -> None:
+    subject = scheduler(slots=1)
+    adapters = Adapters(subject.slots, 3, cast(Any, None), lambda *_: None)
+    first, second = add(subject, ("1", A), ("2", B))
+    subject.slots.readers_turn = False
+    step(subject)
+    assert subject.slots.sequences_waiting
+    reading = adapters.reading(C, lambda slot: iter(()))  # type: ignore[arg-type, return-value]
+    subject.remove(second)
+    subject.remove(first)
+    with pytest.raises(StopIteration):
+        next(reading)
+
+
 def test_a_reader_that_is_dropped_gives_up_its_place() -> None:
     slots = AdapterSlots(1)
     slots.acquire(A)
