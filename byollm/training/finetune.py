@@ -38,6 +38,11 @@ def finetune(
         hardware = Hardware.choose(settings)
         torch.manual_seed(settings.seed)
         model = load_decoder(base, torch.float32, hardware.device).train()
+        if model.scheme is not None:
+            raise TrainingError(
+                f"{base}: its weights are packed into {model.scheme.kind}, and rounded weights cannot be "
+                "trained. Name the model that it was packed from"
+            )
         if settings.sequence_length > model.config.max_positions:
             raise TrainingError(
                 f"finetune.sequence_length is {settings.sequence_length}, but {base} reads at most "

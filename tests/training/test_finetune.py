@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from byollm.data import DataError
 from byollm.data.chat import ConversationDataset
 from byollm.modeling.checkpoint import load_decoder
+from byollm.modeling.packed import Scheme
+from byollm.modeling.packed_decoder import pack_decoder
 from byollm.modeling.tokenizer import Tokenizer
 from byollm.settings.training import Budget
 from byollm.training import TrainingError
 from byollm.training.finetune import finetune
+from tests.modeling.packed_directory import save_packed
 from tests.training.support import Crash, Recorder, chat_recipe, result
 
 
@@ -65,6 +69,14 @@ def test_a_row_longer_than_the_model_reads_is_refused(
         finetune(
             chat_recipe(sequence_length=128), unbroken_run / "model", conversations, tmp_path, Recorder()
         )
+
+
+def test_a_packed_base_is_refused(unbroken_run: Path, conversations: Path, tmp_path: Path) -> None:
+    decoder = load_decoder(unbroken_run / "model")
+    pack_decoder(decoder, Scheme("int4"))
+    base = save_packed(decoder, Path(shutil.copytree(unbroken_run / "model", tmp_path / "packed")))
+    with pytest.raises(TrainingError, match=r"packed into int4.*Name the model that it was packed from"):
+        finetune(chat_recipe(), base, conversations, tmp_path / "run", Recorder())
 
 
 def test_conversations_that_do_not_fit_are_counted(
