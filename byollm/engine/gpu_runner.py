@@ -183,7 +183,9 @@ class GpuRunner:
             return step.replay()[: len(chunks)]
         batch = self._send(pieces, sources, samples)
         hidden = self._forward(batch, self.cache, _adapted(pieces))
-        return self._choose(batch, hidden) if choose else self._decoder.logits(hidden[batch.samples[0]])
+        if choose and samples:
+            return self._choose(batch, hidden)
+        return self._decoder.logits(hidden[batch.samples[0]])
 
     @torch.inference_mode()
     def prepare(self, most_tokens: int) -> None:
@@ -205,7 +207,9 @@ class GpuRunner:
         def work() -> Tensor:
             return self._choose(batch, self._forward(batch, self.cache, adapted))
 
+        kept = self._chosen.clone()  # the capture does the work, and a step may wait to be fed from these
         step = self._steps[bucket, adapted] = _Step(batch, self._capture(work))
+        self._chosen.copy_(kept)
         return step
 
     def _idle(self, layout: Layout) -> Batch:

@@ -60,7 +60,7 @@ def small(variant: str) -> Decoder:
 
 
 class Capture:
-    """Counts what is made repeatable."""
+    """Counts what is made repeatable, and does it once, as the capture of a graph does."""
 
     def __init__(self) -> None:
         self.captured = self.replayed = 0
@@ -68,6 +68,7 @@ class Capture:
     def __call__(self, work: Work) -> Work:
         self.captured += 1
         again = repeat(work)
+        again()
 
         def replay() -> Tensor:
             self.replayed += 1
@@ -193,6 +194,13 @@ def test_tokens_chosen_last_are_fed_where_they_are() -> None:
     assert tokens[1:] == [step[::-1] for step in wanted[1:3]]
     assert one[0].tokens[4:] == [step[0] for step in wanted[:3]]
     assert (capture.captured, capture.replayed) == (1, 2)
+
+
+def test_step_that_ends_no_prompt_chooses_no_token() -> None:
+    runner, (half,) = fused(small("qwen3 tied")), requests(4)
+    assert runner.submit([Chunk(half, 0, 2, rows=0)]).collect() == []
+    assert runner.run([Chunk(half, 0, 2, rows=0)]).shape == (0, 131)
+    assert len(runner.submit([Chunk(half, 2, 4)]).collect()) == 1
 
 
 def test_what_is_prepared_writes_nothing_and_is_used() -> None:
