@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from byollm.modeling.packing.source import Source
     from byollm.settings.memory import Footprint
 
-MIB = 2**20
-
 
 def inspect(
     source: Annotated[
@@ -94,6 +92,7 @@ def _verify(model: "Source") -> dict[str, str]:
     Raises:
         ByollmError: one is absent, or not what it should be.
     """
+    from byollm.modeling.packing.progress import in_mib
     from byollm.modeling.packing.source import read_sums, verified
     from byollm.settings.errors import ByollmError
     from byollm.training.evaluation.progress import progress
@@ -106,15 +105,8 @@ def _verify(model: "Source") -> dict[str, str]:
         raise ByollmError(
             f"{model.name}: there is nothing to verify with; `sha256sum * > SHA256SUMS` where it is whole"
         )
-    total, done = sum(files[name] for name in names), 0
     with progress("verifying, MiB") as advance:
-
-        def tell(size: int) -> None:
-            nonlocal done
-            done += size
-            advance(done // MIB, -(-total // MIB))
-
-        return verified(model, names, tell)
+        return verified(model, names, in_mib(advance, sum(files[name] for name in names)))
 
 
 def _as_json(contents: "Contents") -> dict[str, Any]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from byollm.modeling.packing.source import Source
     from byollm.settings import Settings
 
-MIB = 2**20
 SMALL_BYTES = 2**30  # of a float model that is compared without being asked, on so many tokens
 SAMPLE_TOKENS = 16_384
 SUMS = "SHA256SUMS"
@@ -145,19 +144,15 @@ def _kept(folder: "S3Folder", scratch: Path | None, job: str) -> Path:
 
 def _upload(directory: Path, folder: "S3Folder") -> None:
     """Copy the directory to S3, its sums last, so that they are there when all is; then remove it."""
+    from byollm.modeling.packing.progress import in_mib
     from byollm.modeling.packing.source import DirectorySource, read_sums
     from byollm.training.evaluation.progress import progress
 
     if directory.is_dir():  # else an earlier run has done it
         place = DirectorySource(directory)
-        sums, done, total = read_sums(place), 0, sum(place.files().values())
+        sums = read_sums(place)
         with progress("uploading, MiB") as advance:
-
-            def tell(size: int) -> None:
-                nonlocal done
-                done += size
-                advance(done // MIB, -(-total // MIB))
-
+            tell = in_mib(advance, sum(place.files().values()))
             for file in (*sums, SUMS):
                 folder.put(directory / file, sums.get(file, ""), tell)
     shutil.rmtree(directory.parent)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from byollm.modeling.packing.card import card
 from byollm.modeling.packing.config_file import read_config
 from byollm.modeling.packing.packer import Packer, calibration_tokens
 from byollm.modeling.packing.plan import Shard, plan
+from byollm.modeling.packing.progress import Progress, in_mib
 from byollm.modeling.packing.record import Quality, Record
 from byollm.modeling.packing.safetensors_file import ShardWriter
 from byollm.modeling.packing.source import SUMS, DirectorySource, Source, read_bytes, verified
@@ -26,11 +26,6 @@ from byollm.modeling.weight_files import INDEX
 
 GENERATION_CONFIG = "generation_config.json"
 SHARD_BYTES = 2**30
-MIB = 2**20
-
-Advance = Callable[[int, int], None]
-Progress = Callable[[str], AbstractContextManager[Advance]]
-"""Shows work of a name; the `Advance` is told how much is done, and of how much."""
 
 
 def pack_model(
@@ -134,29 +129,20 @@ def _already_made(job: Job, out: Path, destination: Source | None) -> Source | N
 
 
 def _write_shards(space: Workspace, shards: list[Shard], packer: Packer, progress: Progress) -> None:
-    total = sum(shard.nbytes for shard in shards)
-    done = 0
     with progress("writing, MiB") as advance:
+        written = in_mib(advance, sum(shard.nbytes for shard in shards))
         for shard in shards:
             if space.finished(shard):
-                done += shard.nbytes
+                written(shard.nbytes)
                 continue
             with ShardWriter(space.directory / shard.file, shard.tensors) as writer:
                 for name in shard.parameters:
                     for made, tensor in packer.pack(name).items():
                         writer.put(made, tensor)
-                        done += tensor.nbytes
-                    advance(done // MIB, -(-total // MIB))
+                        written(tensor.nbytes)
             space.finish(shard.file)
 
 
 def _hashes(source: Source, files: list[str], progress: Progress) -> dict[str, str]:
-    total, done = sum(source.files()[file] for file in files), 0
     with progress("verifying, MiB") as advance:
-
-        def tell(size: int) -> None:
-            nonlocal done
-            done += size
-            advance(done // MIB, -(-total // MIB))
-
-        return verified(source, files, tell)
+        return verified(source, files, in_mib(advance, sum(source.files()[file] for file in files)))

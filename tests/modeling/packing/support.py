@@ -10,7 +10,8 @@ import torch
 
 from byollm.kernels.packed import Scheme
 from byollm.modeling import Decoder, DecoderConfig, save_decoder
-from byollm.modeling.packing.pack import Advance, pack_model
+from byollm.modeling.packing.pack import pack_model
+from byollm.modeling.packing.progress import Advance
 from byollm.modeling.packing.record import Record
 from byollm.modeling.packing.source import DirectorySource
 
