@@ -91,10 +91,3 @@ class QuantizedEmbedding(_Packed):
 
 Linear = nn.Linear | QuantizedLinear
 Embedding = nn.Embedding | QuantizedEmbedding
-
-
-def weight_of(module: Linear | Embedding) -> Tensor:
-    """Return a module's weight (out, in) as numbers; packed ones in float32."""
-    if isinstance(module, QuantizedLinear | QuantizedEmbedding):
-        return module.dequantised(torch.float32)
-    return module.weight.detach()

@@ -23,7 +23,7 @@ from byollm.engine.runner import Runner, make_runner
 from byollm.modeling import Decoder, DecoderConfig, load_adapter
 from byollm.modeling.packed import Scheme
 from byollm.modeling.packed_decoder import pack_decoder
-from byollm.modeling.quantized import QuantizedEmbedding, QuantizedLinear, weight_of
+from byollm.modeling.quantized import QuantizedEmbedding, QuantizedLinear
 from byollm.modeling.stored_tensors import stored_tensors
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import VOCAB
@@ -89,7 +89,7 @@ def theirs(variant: str, precision: Precision) -> Any:
         return reference.bfloat16()
     decoder = ours(variant, precision)
     numbers = {
-        f"{name}.weight": weight_of(module)
+        f"{name}.weight": module.dequantised(torch.float32)
         for name, module in decoder.named_modules()
         if isinstance(module, QuantizedLinear | QuantizedEmbedding)
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from byollm.modeling import CheckpointError, Decoder, DecoderConfig, load_decoder
 from byollm.modeling.packed import Scheme
 from byollm.modeling.packed_decoder import pack_decoder
-from byollm.modeling.quantized import QuantizedEmbedding, QuantizedLinear, weight_of
+from byollm.modeling.quantized import QuantizedEmbedding, QuantizedLinear
 from tests.modeling.packed_directory import save_packed
 
 SCHEMES = [Scheme("int8"), Scheme("int8", 32), Scheme("int4"), Scheme("int4", 32), Scheme("nf4", 64)]
@@ -61,7 +61,7 @@ def test_it_computes_with_the_numbers_that_the_packed_weights_stand_for(
     for name in state:
         module = decoder.get_submodule(name.rpartition(".")[0])
         if name.endswith(".weight") and isinstance(module, QuantizedLinear | QuantizedEmbedding):
-            state[name] = weight_of(module)
+            state[name] = module.dequantised(torch.float32)
         else:
             state[name] = decoder.state_dict()[name]
     plain.load_state_dict(state)
