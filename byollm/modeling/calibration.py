@@ -38,8 +38,7 @@ def quantise_layers(
         scheme: int8 or int4
         tokens: calibration texts (sequences, time), on the device where to compute
         read: gives a parameter of the model by the name that `Decoder.state_dict()` has for it, such as
-            `layers.0.self_attn.q_proj.weight`; each name once, but for `embed_tokens.weight` those of a layer
-            together, layer after layer
+            `layers.0.self_attn.q_proj.weight`: embeddings first, then layer after layer, each name once
         written: gives a linear layer, by its name, that an earlier run has packed already: it is taken as it
             is and not yielded, so a run that was killed goes on to the same result
 
