@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export CONTAINER ?= inference
 export IMAGE ?= byollm-$(CONTAINER)
 ENV ?= dev
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint bench bench-serve bench-peers image image-test up down synth snapshots scan model lock
@@ -73,17 +73,18 @@ $(VENV)/python:
 
 $(VENV)/run: $(VENV)/python pyproject.toml requirements.txt setup.py $(wildcard byollm/kernels/cpu/*.cpp byollm/kernels/cpu/*.h)
 	@echo 'Installing what the chat needs (PyTorch is large; a few minutes the first time)'
-	@$(INSTALL) '.[run]'
+	@$(INSTALL) --editable '.[run]'
 	@touch $@
 
+# Below, byollm itself is there already: only what an extra brings is installed, and no kernel is compiled anew.
 $(VENV)/local: $(VENV)/run
 	@echo 'Installing what deploying needs'
-	@$(INSTALL) '.[local]'
+	@$(INSTALL) 'byollm[local]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/local
 	@echo 'Installing what the tests need'
-	@$(INSTALL) '.[dev]'
+	@$(INSTALL) 'byollm[dev]'
 	@touch $@
 
 # In an environment of its own, because it pins what it shares with the rest.
