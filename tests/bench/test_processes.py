@@ -32,6 +32,10 @@ def until(condition: object) -> None:
         time.sleep(0.02)
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_children_count(parent: int) -> None:
     until(lambda: len(processes.tree(parent)) == 2)
     assert processes.tree(parent)[0] == parent
@@ -43,10 +47,7 @@ def test_children_count(parent: int) -> None:
 def test_a_frozen_tree_does_nothing_until_it_is_thawed(parent: int) -> None:
     until(lambda: processes.peak_bytes(parent) > 64 << 20)
     processes.freeze(parent)
-    states = [
-        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in processes.tree(parent)
-    ]
-    assert states == ["T", "T"]
+    until(lambda: [state(pid) for pid in processes.tree(parent)] == ["T", "T"])  # a signal takes its time
     before = processes.cpu_seconds(parent)
     processes.thaw(parent)
     until(lambda: processes.cpu_seconds(parent) > before)
