@@ -29,7 +29,7 @@ def test_a_container_that_cannot_be_started_is_a_reason(
     plan = ContainerPlan(image=image, environment={})
 
     async def scenario() -> None:
-        fleet = Fleet(yard, plan, group="/g", name="main", words="variant main", strategy="RANDOM")
+        fleet = Fleet(yard, plan, group="/g", variant="main", words="variant main", strategy="RANDOM")
         with pytest.raises(FleetError, match=reason):
             await fleet.scale(2)
         assert fleet.ready == []
