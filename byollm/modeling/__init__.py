@@ -1,13 +1,12 @@
 """One decoder definition for every family, its checkpoints in Hugging Face's layout, and its tokenizer.
 
-What needs torch is imported when it is first asked for: who only tokenises does without.
+What needs torch or tokenizers is imported when it is first asked for: who only names an error does without.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from byollm.modeling.config import DecoderConfig
-from byollm.modeling.detokenizer import IncrementalDetokenizer
 from byollm.modeling.errors import (
     AdapterError,
     CheckpointError,
@@ -16,13 +15,14 @@ from byollm.modeling.errors import (
     TokenizerError,
 )
 from byollm.modeling.rope_scaling import RopeScaling
-from byollm.modeling.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from byollm.modeling.adapter import Adapter, LoraPair, load_adapter
     from byollm.modeling.checkpoint import load_config, load_decoder, save_decoder
     from byollm.modeling.decoder import Decoder
+    from byollm.modeling.detokenizer import IncrementalDetokenizer
     from byollm.modeling.layers import Attend
+    from byollm.modeling.tokenizer import Tokenizer
 
 __all__ = [
     "Adapter",
@@ -44,11 +44,13 @@ __all__ = [
     "save_decoder",
 ]
 
-_WITH_TORCH = {
+_HEAVY = {
     "Adapter": "adapter",
     "Attend": "layers",
     "Decoder": "decoder",
+    "IncrementalDetokenizer": "detokenizer",
     "LoraPair": "adapter",
+    "Tokenizer": "tokenizer",
     "load_adapter": "adapter",
     "load_config": "checkpoint",
     "load_decoder": "checkpoint",
@@ -57,6 +59,6 @@ _WITH_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WITH_TORCH:
-        return getattr(import_module(f"byollm.modeling.{_WITH_TORCH[name]}"), name)
+    if name in _HEAVY:
+        return getattr(import_module(f"byollm.modeling.{_HEAVY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
