@@ -84,25 +84,26 @@ class Store:
         with self._lock:
             self._waiting.pop((kind, name), None)  # so that the order is that of the last writes
             self._waiting[kind, name] = body
-            if self._again is None:
-                self._catch_up()
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """Bring to the disk what waits for it."""
         with self._lock:
-            behind, self._again = self._again is not None, None
+            behind, self._again = self._again, None
+            if behind is not None:
+                behind.cancel()
             while self._waiting:
                 (kind, name), body = next(iter(self._waiting.items()))
                 try:
                     self._bring(kind, name, body)
                 except sqlite3.OperationalError as error:
                     if error.sqlite_errorname.startswith(_NO_ROOM):
-                        self._wait(error, behind)
+                        self._wait(error, behind is not None)
                         return
                     del self._waiting[kind, name]
                     raise
                 del self._waiting[kind, name]
-        if behind:
+        if behind is not None:
             log.info("%s is written again", self._path)
 
     def _bring(self, kind: str, name: str, body: str | None) -> None:

@@ -134,7 +134,9 @@ def test_a_model_without_files_fails_the_endpoint_and_says_where_it_looked(hosti
 
 
 def test_what_is_under_way_is_not_disturbed(hosting: Hosting) -> None:
-    endpoint, config = hosting.name("endpoint"), hosting.config(hosting.variant())
+    variant = hosting.variant(SICK="1")  # it does not get ready amid the test
+    variant["ContainerStartupHealthCheckTimeoutInSeconds"] = 300
+    endpoint, config = hosting.name("endpoint"), hosting.config(variant)
     hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
     arn = f"arn:aws:sagemaker:ca-central-1:123456789012:endpoint/{endpoint}"
     for change in (
