@@ -16,6 +16,7 @@ from bench.optimization.variants import load
 from bench.optimization.workloads import Cell
 from bench.serve.machine import ForeignCpu
 from bench.serve.rounds import Prompts
+from byollm.engine.runner import spare_threads
 from byollm.modeling import load_config
 
 ATTEMPTS = 3
@@ -88,6 +89,7 @@ def measure(technique: Technique, name: str, model: Path, plan: Plan) -> Iterato
                     if rows[variant].spent <= plan.seconds:
                         # Loading another engine may have changed it.
                         torch.set_num_threads(variant.settings.get("threads", CORES))
+                        spare_threads(engine.runner)
                         cell = Cell(batch, context, prompts, adapters)
                         rows[variant].run(partial(technique.workload, engine, cell), plan.foreign)
             yield from (row.as_dict() for row in rows.values())

@@ -311,8 +311,11 @@ def _load(load: Load) -> StepEngine[Any]:
 
         return VllmEngine.load(load.directory, load.settings)
     from byollm.engine.engine import Engine
+    from byollm.engine.runner import spare_threads
 
-    return Engine.load(load.directory, load.settings)
+    engine = Engine.load(load.directory, load.settings)
+    spare_threads(engine.runner)
+    return engine
 
 
 def serve(

@@ -11,7 +11,7 @@ from byollm.engine.model_runner import ModelRunner
 from byollm.engine.native_runner import NativeRunner
 from byollm.engine.pieces import Piece
 from byollm.engine.request import Request
-from byollm.engine.runner import make_runner
+from byollm.engine.runner import make_runner, spare_threads
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import KernelError, Precision, load_library
 from byollm.modeling import Decoder, DecoderConfig
@@ -216,3 +216,16 @@ def test_weights_are_rounded_at_loading_whatever_computes(kernels: Any) -> None:
     torch.testing.assert_close(scores, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
     with pytest.raises(EngineError, match="packed into int4 already"):
         make_runner(decoder, 4, EngineSettings(quantization="int8"))
+
+
+@needs_kernels
+def test_torch_leaves_the_cores_to_the_kernels(decoder: Decoder) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        spare_threads(make_runner(decoder, BLOCKS, EngineSettings(kernels="torch")))
+        assert torch.get_num_threads() == 2
+        spare_threads(make_runner(decoder, BLOCKS, EngineSettings()))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
