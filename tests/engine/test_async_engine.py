@@ -1,10 +1,6 @@
 import asyncio
 import gc
-import socket
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
 from torch import Tensor
@@ -12,7 +8,6 @@ from torch import Tensor
 from byollm.engine import (
     AdmissionError,
     AsyncEngine,
-    Engine,
     EngineClosedError,
     EngineError,
     Output,
@@ -20,74 +15,9 @@ from byollm.engine import (
     SamplingParams,
 )
 from byollm.engine.messages import Progress
-from byollm.engine.worker import serve
 from byollm.modeling import Decoder
-from byollm.settings.engine import EngineSettings
+from tests.engine.beside import GREEDY, LONG, PROMPT, Beside, Gated, MakeEngine, running
 from tests.engine.support import read, run, until
-
-MakeEngine = Callable[..., Engine]
-PROMPT = [5, 9, 40, 7]
-GREEDY = SamplingParams(max_tokens=20, temperature=0)
-LONG = SamplingParams(max_tokens=200, temperature=0)
-
-
-class Gated(Decoder):
-    """A model whose steps wait at a gate, so that a test decides when one happens."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        super().__init__(decoder.config)
-        self.load_state_dict(decoder.state_dict())
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-        self.steps = 0
-        self.fault: BaseException | None = None
-
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Any = None) -> Tensor:
-        self.entered.set()
-        self.steps += 1
-        assert self.gate.wait(30)
-        if self.fault is not None:
-            raise self.fault
-        return super().forward(tokens, positions, attend)
-
-
-class Beside:
-    """An engine in a thread of this process, so that a test can reach into it."""
-
-    def __init__(self, engine: Engine, stall_seconds: float = 60, interval: float = 0) -> None:
-        self.link, self._theirs = socket.socketpair()
-        self.engine = engine
-        settings = EngineSettings(max_running=8, max_batch_tokens=16, stall_seconds=stall_seconds)
-        self.settings = settings.model_copy(update={"stream_interval_s": interval})  # also a longer one
-        self.thread = threading.Thread(target=self._work, daemon=True)
-        self.thread.start()
-
-    def _work(self) -> None:
-        with self._theirs, self._theirs.makefile("rb") as file, suppress(LookupError, SystemExit):
-            try:
-                serve(self.engine, self._theirs, file, self.settings)
-            finally:
-                self._theirs.shutdown(socket.SHUT_RDWR)
-
-    def dump(self) -> None:
-        pass
-
-    def end(self) -> None:
-        self.thread.join(30)
-        assert not self.thread.is_alive()
-
-
-@asynccontextmanager
-async def running(
-    engine: Engine, stall_seconds: float = 60, interval: float = 0
-) -> AsyncIterator[AsyncEngine]:
-    subject = AsyncEngine(Beside(engine, stall_seconds, interval), stall_seconds)
-    await subject.start()
-    try:
-        yield subject
-    finally:
-        await subject.stop()
 
 
 def test_answers_are_those_of_the_engine_whatever_runs_beside(make_engine: MakeEngine) -> None:
@@ -327,112 +257,6 @@ def test_drain_that_takes_too_long_says_so_and_stop_ends_the_rest(
         assert engine.stats().free_blocks == 64
 
     asyncio.run(main())
-
-
-def test_failed_step_ends_its_requests_and_the_engine_goes_on(
-    make_engine: MakeEngine, decoder: Decoder
-) -> None:
-    async def main() -> None:
-        model = Gated(decoder)
-        async with running(make_engine(model=model)) as engine:
-            model.fault = RuntimeError("no luck")
-            answers = await asyncio.gather(*(read(engine.generate(PROMPT, GREEDY)) for _ in range(3)))
-            assert {answer[0].finish_reason for answer in answers} == {"error"}
-            assert engine.healthy
-            model.fault = None
-            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
-            assert engine.stats().free_blocks == 64
-
-    asyncio.run(main())
-
-
-class Inconsistent(Engine):
-    """An engine that fails in its own books, where no request is to blame."""
-
-    faults = 0
-
-    def step(self) -> list[Output]:
-        if self.faults and self.stats().waiting:
-            self.faults -= 1
-            raise LookupError("the books do not balance")
-        return super().step()
-
-
-def test_fault_of_the_engine_itself_ends_what_runs_and_spares_what_waits(decoder: Decoder) -> None:
-    async def main() -> None:
-        broken = Inconsistent(decoder, None, EngineSettings(cache_blocks=64, max_running=1))
-        async with running(broken) as engine:
-            runs = engine.generate(PROMPT, LONG)
-            await anext(runs)
-            broken.faults = 1
-            waits = engine.generate(PROMPT, GREEDY)
-            assert (await read(runs))[0].finish_reason == "error"
-            assert (await read(waits))[0].finish_reason == "length"
-            assert engine.healthy
-
-    asyncio.run(main())
-
-
-def test_fault_that_would_come_for_ever_ends_the_engine(decoder: Decoder) -> None:
-    async def main() -> None:
-        broken = Inconsistent(decoder, None, EngineSettings(cache_blocks=64))
-        broken.faults = 10
-        async with running(broken) as engine:
-            assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "error"
-            await until(lambda: not engine.healthy)
-
-    asyncio.run(main())
-
-
-def test_dead_engine_is_unhealthy_and_ends_all_streams(make_engine: MakeEngine, decoder: Decoder) -> None:
-    async def main() -> None:
-        model = Gated(decoder)
-        async with running(make_engine(model=model, max_running=1)) as engine:
-            model.gate.clear()
-            runs, waits = (engine.generate(PROMPT, SamplingParams(n=2)) for _ in range(2))
-            await asyncio.to_thread(model.entered.wait)
-            model.fault = SystemExit(3)
-            model.gate.set()
-            for stream in (runs, waits):
-                answer = await read(stream)
-                assert {output.finish_reason for output in answer.values()} == {"error"}
-                assert answer[1].error == "the engine died; its log has the details"
-                assert answer[1].prompt_tokens == 4
-            await until(lambda: not engine.healthy)
-            with pytest.raises(EngineClosedError):
-                engine.generate(PROMPT, GREEDY)
-            assert await engine.drain(1)
-
-    asyncio.run(main())
-
-
-def test_step_that_does_not_end_is_unhealthy_until_it_does(make_engine: MakeEngine, decoder: Decoder) -> None:
-    async def main() -> None:
-        model = Gated(decoder)
-        async with running(make_engine(model=model), stall_seconds=0.3) as engine:
-            await asyncio.sleep(0.5)
-            assert engine.healthy  # idle is healthy
-            model.gate.clear()
-            stream = engine.generate(PROMPT, GREEDY)
-            await until(lambda: not engine.healthy)
-            model.gate.set()
-            await read(stream)
-            await until(lambda: engine.healthy)
-
-    asyncio.run(main())
-
-
-def test_an_engine_whose_caller_is_gone_ends(make_engine: MakeEngine) -> None:
-    beside = Beside(make_engine())
-
-    async def main() -> None:
-        engine = AsyncEngine(beside, 60)
-        await engine.start()
-        engine.generate(PROMPT, LONG)
-
-    asyncio.run(main())
-    beside.link.close()
-    beside.end()
 
 
 def test_texts_are_read_while_answers_grow(make_engine: MakeEngine, decoder: Decoder) -> None:
