@@ -14,7 +14,7 @@ class EngineSettings(Section):
 
     backend: Literal["byollm", "vllm"] = "byollm"
     """What computes: byollm's own engine, or vLLM, for models that are larger than one GPU or of another kind
-    (docs/vllm.md). In a file, `engine: vllm` says the same."""
+    (docs/vllm.md). In a file, `engine: vllm` says the same, and as a variable `BYOLLM__ENGINE=vllm`."""
 
     vllm: VllmOptions = {}  # noqa: RUF012 (pydantic copies it)
     """Options for vLLM under its own names, such as `{tensor_parallel_size: 4}`."""

@@ -1,12 +1,14 @@
 """Layers the settings: defaults, `config/base.yaml`, `config/<env>.yaml`, then environment variables."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import PydanticBaseSettingsSource, YamlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource, YamlConfigSettingsSource
 
 from byollm.settings.base import explain
 from byollm.settings.errors import SettingsError
@@ -19,11 +21,24 @@ class Layers(YamlConfigSettingsSource):
     """The files, one over the other."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        """Read one; `engine: vllm` in it is short for `engine: {backend: vllm}`."""
+        """Read one, with words in place of sections written out."""
         values = super()._read_file(file_path)
-        if isinstance(values.get("engine"), str):
-            values["engine"] = {"backend": values["engine"]}
-        return values
+        return {name: _section(name, value) for name, value in values.items()}
+
+
+class Variables(EnvSettingsSource):
+    """The environment's variables."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read an object or a list; what is not JSON is text, which validation refuses with its path."""
+        with suppress(ValueError):
+            value = super().decode_complex_value(field_name, field, value)
+        return _section(field_name, value)
+
+
+def _section(name: str, value: Any) -> Any:
+    """Return a section; `engine: vllm` is short for `engine: {backend: vllm}`."""
+    return {"backend": value} if name == "engine" and isinstance(value, str) else value
 
 
 def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
@@ -54,7 +69,7 @@ def load_settings(env: str = "dev", directory: Path | None = None) -> Settings:
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             layers = Layers(settings_cls, yaml_file=files, deep_merge=True)
-            return init_settings, env_settings, layers
+            return init_settings, Variables(settings_cls), layers
 
     _refuse_unknown_variables()
     try:

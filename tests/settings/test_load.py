@@ -76,6 +76,8 @@ def test_a_wrong_file_is_refused_with_path_value_and_what_is_allowed(
         ("BYOLLM__SERVER__PRT", "1", "server.prt: unknown setting"),
         ("BYOLLM__SEVER__PORT", "1", "BYOLLM__SEVER__PORT: unknown section 'sever'"),
         ("BYOLLM__SERVER__PORT", "zero", "server.port:"),
+        ("BYOLLM__SERVER", "9000", r"server: Input should be a valid dictionary.* \(value 9000\)"),
+        ("BYOLLM__ENGINE__CORES", "[1,", r"engine.cores: .*\(value '\[1,'\)"),
     ],
 )
 def test_a_wrong_variable_is_refused(

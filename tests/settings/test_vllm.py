@@ -25,8 +25,22 @@ def test_a_word_chooses_it_and_other_layers_keep_what_they_say(
     assert (engine.backend, engine.stall_seconds, engine.max_waiting) == ("vllm", 30, 5)
 
 
-def test_an_unknown_word_is_refused_with_those_known(directory: Path) -> None:
-    (directory / "dev.yaml").write_text("engine: vlm\n")
+def test_the_word_may_come_from_a_variable(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "dev.yaml").write_text("engine: byollm\n")
+    monkeypatch.setenv("BYOLLM__ENGINE", "vllm")
+    monkeypatch.setenv("BYOLLM__ENGINE__MAX_WAITING", "5")
+    engine = load_settings("dev", directory).engine
+    assert (engine.backend, engine.stall_seconds, engine.max_waiting) == ("vllm", 30, 5)
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_an_unknown_word_is_refused_with_those_known(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, in_file: bool
+) -> None:
+    if in_file:
+        (directory / "dev.yaml").write_text("engine: vlm\n")
+    else:
+        monkeypatch.setenv("BYOLLM__ENGINE", "vlm")
     with pytest.raises(SettingsError, match=r"engine.backend: .*'byollm' or 'vllm' \(value 'vlm'\)"):
         load_settings("dev", directory)
 
