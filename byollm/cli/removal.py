@@ -11,6 +11,7 @@ from byollm.doctor.remains import Remains
 from byollm.settings import ByollmError
 
 DELETED_AT_ONCE = 1000  # objects, as many as S3 takes in one call
+BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
 KEY_DAYS = 7  # the shortest time that AWS lets pass before a key is gone
 
 
@@ -19,11 +20,24 @@ class RemovalError(ByollmError):
 
 
 def unlock(patient: Patient) -> None:
-    """Let the environment's stacks be deleted, where their settings forbid it."""
+    """Let the environment's stacks, and the load balancer in them, be deleted where settings forbid it."""
     for region in patient.regions:
         for stack in patient.stacks(region):
             patient.client("cloudformation", region).update_termination_protection(
                 StackName=stack, EnableTerminationProtection=False
+            )
+    services = f"byollm-{patient.env}-services"
+    if services not in patient.stacks():
+        return
+    # CloudFormation deletes it as it is, and AWS refuses to while it protects it.
+    balancers = patient.client("elbv2")
+    for resource in listed(
+        patient.client("cloudformation"), "list_stack_resources", "StackResourceSummaries", StackName=services
+    ):
+        if resource["ResourceType"] == BALANCER and resource["ResourceStatus"] != "DELETE_COMPLETE":
+            balancers.modify_load_balancer_attributes(
+                LoadBalancerArn=resource["PhysicalResourceId"],
+                Attributes=[{"Key": "deletion_protection.enabled", "Value": "false"}],
             )
 
 

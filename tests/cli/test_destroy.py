@@ -1,5 +1,6 @@
 """An environment is taken away: what is asked, in which order, what is kept, and what is told."""
 
+import json
 from typing import Any
 
 import pytest
@@ -147,6 +148,34 @@ def test_prods_data_goes_only_when_asked_for_twice(aws: Any) -> None:
     assert twice.exit_code == 0, (twice.output, twice.exception)
     assert not connect("s3", REGION).list_buckets()["Buckets"]
     assert not connect("dynamodb", REGION).list_tables()["TableNames"]
+
+
+def test_prods_load_balancer_is_unlocked_before_its_stack_goes(
+    aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand("prod")
+    subnets = [each["SubnetId"] for each in connect("ec2", REGION).describe_subnets()["Subnets"]]
+    kind = "AWS::ElasticLoadBalancingV2::LoadBalancer"
+    template = {"Resources": {"Balancer": {"Type": kind, "Properties": {"Subnets": subnets}}}}
+    connect("cloudformation", REGION).create_stack(
+        StackName="byollm-prod-services", TemplateBody=json.dumps(template)
+    )
+    elb = connect("elbv2", REGION)
+    (arn,) = (each["LoadBalancerArn"] for each in elb.describe_load_balancers()["LoadBalancers"])
+    lock = {"Key": "deletion_protection.enabled", "Value": "true"}
+    elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=[lock])
+    whole = cdk.run_cdk
+
+    def delete_both(*arguments: str, **given: Any) -> None:
+        found = elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
+        assert {**lock, "Value": "false"} in found  # or AWS would refuse to delete it
+        connect("cloudformation", REGION).delete_stack(StackName="byollm-prod-services")
+        whole(*arguments, **given)
+
+    monkeypatch.setattr(cdk, "run_cdk", delete_both)
+    ran = destroy("--env", "prod", typed="prod\n")
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    assert not elb.describe_load_balancers()["LoadBalancers"]
 
 
 def test_what_is_left_is_listed_and_is_a_failure(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
