@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import threading
 
 import pytest
 from torch import Tensor
@@ -16,7 +15,7 @@ from byollm.engine import (
 )
 from byollm.engine.messages import Progress
 from byollm.modeling import Decoder
-from tests.engine.beside import GREEDY, LONG, PROMPT, Beside, Gated, MakeEngine, running
+from tests.engine.beside import GREEDY, LONG, PROMPT, Beside, Gated, MakeEngine, Stepped, running
 from tests.engine.support import read, run, until
 
 
@@ -42,19 +41,15 @@ def test_answers_are_those_of_the_engine_whatever_runs_beside(make_engine: MakeE
 
 def test_increments_stream_while_the_answer_is_made(make_engine: MakeEngine, decoder: Decoder) -> None:
     async def main() -> None:
-        model = Gated(decoder)
-        model.gate.clear()
+        model = Stepped(decoder)
         async with running(make_engine(model=model)) as engine:
-            stream = engine.generate(PROMPT, LONG)  # too long to end while the gate is open for a moment
+            stream = engine.generate(PROMPT, LONG)
             for count in range(1, 4):
-                assert await asyncio.to_thread(model.entered.wait, 30)
-                model.entered.clear()
-                model.gate.set()  # one step, or a few
+                model.allowed.release()
                 output = await anext(stream)
-                model.gate.clear()
                 assert output.finish_reason is None
                 assert output.completion_tokens >= count
-            model.gate.set()
+            model.allowed.release(1000)
 
     asyncio.run(main())
 
@@ -62,11 +57,11 @@ def test_increments_stream_while_the_answer_is_made(make_engine: MakeEngine, dec
 @pytest.mark.parametrize("way", ["close", "cancel", "drop"])
 def test_reader_who_goes_away_frees_the_blocks(way: str, make_engine: MakeEngine, decoder: Decoder) -> None:
     async def main() -> None:
-        model = Gated(decoder)
+        model = Stepped(decoder)
         async with running(make_engine(model=model)) as engine:
+            model.allowed.release()
             stream = engine.generate(PROMPT, LONG)
-            await anext(stream)
-            model.gate.clear()  # it cannot end by itself
+            await anext(stream)  # it cannot end by itself
             if way == "close":
                 await stream.aclose()
                 with pytest.raises(StopAsyncIteration):
@@ -82,7 +77,7 @@ def test_reader_who_goes_away_frees_the_blocks(way: str, make_engine: MakeEngine
                 gc.collect()
             await asyncio.sleep(0)
             steps = model.steps
-            model.gate.set()
+            model.allowed.release(1000)
             await until(lambda: engine.stats().free_blocks == 64)
             assert model.steps <= steps + 2  # the step about to begin, and at most one more
             assert (await read(engine.generate(PROMPT, GREEDY)))[0].finish_reason == "length"
@@ -127,19 +122,19 @@ def test_whole_answers_come_in_one_piece_beside_streams(make_engine: MakeEngine,
     asyncio.run(main())
 
 
-def test_increments_within_an_interval_come_together(
-    make_engine: MakeEngine, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_increments_within_an_interval_come_together(make_engine: MakeEngine, decoder: Decoder) -> None:
     async def main() -> None:
-        model, steps = Gated(decoder), threading.Semaphore(0)
+        model = Stepped(decoder)
         async with running(make_engine(model=model), interval=3600) as engine:
             asked = SamplingParams(max_tokens=20, temperature=0)
+            model.allowed.release(20)
             await read(engine.generate(PROMPT, asked))  # from here on, none is due for an hour
-            monkeypatch.setattr(model.gate, "wait", lambda seconds: steps.acquire(timeout=seconds))
+            while model.allowed.acquire(blocking=False):
+                pass
             stream = engine.generate(PROMPT, asked)
-            steps.release()
+            model.allowed.release()
             first = await anext(stream)  # it does not wait for the next step, nor for the hour
-            steps.release(1000)
+            model.allowed.release(1000)
             rest = [output async for output in stream]
             assert [len(output.token_ids) for output in (first, *rest)] == [1, 19]
             several = await read(engine.generate(PROMPT, SamplingParams(max_tokens=200, n=3, seed=1)))
@@ -240,16 +235,16 @@ def test_drain_that_takes_too_long_says_so_and_stop_ends_the_rest(
     make_engine: MakeEngine, decoder: Decoder
 ) -> None:
     async def main() -> None:
-        model = Gated(decoder)
+        model = Stepped(decoder)
         engine = AsyncEngine(Beside(make_engine(model=model, max_running=1)), 60)
         await engine.start()
         runs, waits = engine.generate(PROMPT, LONG), engine.generate(PROMPT, LONG)
+        model.allowed.release()
         first = await anext(runs)
-        model.gate.clear()
         assert not await engine.drain(0.01)
         stopping = asyncio.create_task(engine.stop())
-        await asyncio.sleep(0.05)
-        model.gate.set()
+        await asyncio.sleep(0)  # it has been told to stop
+        model.allowed.release(1000)
         await stopping
         assert (await read(runs))[0].finish_reason == "abort"
         assert (await read(waits))[0].finish_reason == "abort"

@@ -48,12 +48,15 @@ class Inconsistent(Engine):
 
 def test_fault_of_the_engine_itself_ends_what_runs_and_spares_what_waits(decoder: Decoder) -> None:
     async def main() -> None:
-        broken = Inconsistent(decoder, None, EngineSettings(cache_blocks=64, max_running=1))
+        model = Gated(decoder)
+        model.gate.clear()
+        broken = Inconsistent(model, None, EngineSettings(cache_blocks=64, max_running=1))
         async with running(broken) as engine:
             runs = engine.generate(PROMPT, LONG)
-            await anext(runs)
+            assert await asyncio.to_thread(model.entered.wait, 30)
             broken.faults = 1
             waits = engine.generate(PROMPT, GREEDY)
+            model.gate.set()
             assert (await read(runs))[0].finish_reason == "error"
             assert (await read(waits))[0].finish_reason == "length"
             assert engine.healthy
@@ -99,7 +102,7 @@ def test_step_that_does_not_end_is_unhealthy_until_it_does(make_engine: MakeEngi
         model = Gated(decoder)
         async with running(make_engine(model=model), stall_seconds=0.3) as engine:
             await asyncio.sleep(0.5)
-            assert engine.healthy  # idle is healthy
+            await until(lambda: engine.healthy)  # idle is healthy, if it gets the processor
             model.gate.clear()
             stream = engine.generate(PROMPT, GREEDY)
             await until(lambda: not engine.healthy)
