@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import byollm
+from byollm.gateway.listing import Listing
 from byollm.gateway.metrics import Metrics
 from byollm.gateway.passing import Passage, Passing
 from byollm.gateway.runtime import Runtime
@@ -22,6 +22,7 @@ from byollm.web.replies import json_response
 
 # By what stands in the body the endpoint tells calls apart: each route takes only its own.
 CALLS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
+MOST_NAMED = 20  # in an error
 
 
 def create_app(runtime: Runtime, settings: GatewaySettings) -> FastAPI:
@@ -66,7 +67,7 @@ class Routes:
     """
 
     def __init__(self, passage: Passage) -> None:
-        self._passage = passage
+        self._passage, self._listing = passage, Listing(passage)
         self._bodies = BodyReader(passage.settings.max_body_bytes, passage.settings.request_timeout_s)
         self._born = time.time()
 
@@ -84,20 +85,18 @@ class Routes:
         return Passing(self._passage, source, asked.get("stream") is True)
 
     async def models(self, request: Request) -> Response:
-        """The one model that the endpoint serves."""
-        return json_response({"object": "list", "data": [self._card()]})
+        """The models and adapters that the endpoint serves."""
+        return json_response({"object": "list", "data": await self._listing.models(request.state.request_id)})
 
     async def model(self, request: Request) -> Response:
-        """That model by name."""
-        name = request.path_params["model"]
-        if name != self._passage.settings.model_name:
-            message = f"The model '{name[:256]}' does not exist. There is {self._card()['id']}."
-            raise ApiError(404, message, param="model", code="model_not_found")
-        return json_response(self._card())
-
-    def _card(self) -> dict[str, Any]:
-        name = self._passage.settings.model_name
-        return {"id": name, "object": "model", "created": int(self._born), "owned_by": "byollm"}
+        """One of them by name."""
+        name, models = request.path_params["model"], await self._listing.models(request.state.request_id)
+        for model in models:
+            if model["id"] == name:
+                return json_response(model)
+        there = ", ".join(model["id"] for model in models[:MOST_NAMED])
+        message = f"The model '{name[:256]}' does not exist. There is {there}."
+        raise ApiError(404, message, param="model", code="model_not_found")
 
     async def model_info(self, request: Request) -> Response:
         """What is known of the model here: its name. The page shows no more than it is told."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -35,6 +36,7 @@ class Passage:
     def __init__(self, runtime: Runtime, settings: GatewaySettings, metrics: Metrics) -> None:
         self.runtime, self.settings, self.metrics = runtime, settings, metrics
         self.running = 0
+        self.answered = -math.inf  # when the endpoint last answered a call, by `time.monotonic`
         self._held = 0
 
     @contextmanager
@@ -105,10 +107,15 @@ class Passing(Response):
 
     async def _answer_whole(self, send: Send, request_id: str, began: float) -> None:
         whole = await self._passage.runtime.invoke(self._body, request_id)
-        self._metrics.first_byte.observe(time.monotonic() - began)
+        self._begins(began)
         self._bytes = len(whole)
         await send_json(send, whole)
         self._outcome = "complete"
+
+    def _begins(self, began: float) -> None:
+        """Note that the answer to a call of the time `began` is there, or begins."""
+        self._passage.answered = time.monotonic()
+        self._metrics.first_byte.observe(self._passage.answered - began)
 
     async def _answer_as_stream(self, send: Send, request_id: str, began: float) -> None:
         patience = self._passage.settings.stream_timeout_s
@@ -120,7 +127,7 @@ class Passing(Response):
                 ):
                     async for events in answer:
                         if not self._bytes:
-                            self._metrics.first_byte.observe(time.monotonic() - began)
+                            self._begins(began)
                         self._bytes += len(events)
                         await stream.write(events)
                 await stream.write(b"", last=True)

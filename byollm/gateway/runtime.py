@@ -20,6 +20,8 @@ from byollm.settings import AwsSettings, GatewaySettings, Settings
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
+LISTING_S = 2.0  # a page that asks for the models waits for 3
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Runtime:
     """
 
     def __init__(self, target: Target, settings: GatewaySettings, aws: AwsSettings) -> None:
+        self.may_sleep = target.component is not None  # only what hosts components scales to zero
         self._target, self._settings = target, settings
         session = botocore.session.get_session()
         try:
@@ -81,13 +84,27 @@ class Runtime:
         Raises:
             ApiError: there is none, and why.
         """
-        headers = {"accept": "application/json"}
+        return await self._whole(body, {}, request_id, self._settings.request_timeout_s)
+
+    async def models(self, request_id: str) -> bytes:
+        """Return what the containers answer to `GET /v1/models`.
+
+        SageMaker passes on nothing but invocations. A route among the custom attributes is how AWS's own
+        containers of vLLM are told of another: https://github.com/aws/deep-learning-containers
+
+        Raises:
+            ApiError: they do not say, and why.
+        """
+        return await self._whole(b"{}", {CUSTOM_ATTRIBUTES: "route=/v1/models"}, request_id, LISTING_S)
+
+    async def _whole(self, body: bytes, headers: dict[str, str], request_id: str, patience: float) -> bytes:
+        headers |= {"accept": "application/json"}
         try:
-            async with asyncio.timeout(self._settings.request_timeout_s):
+            async with asyncio.timeout(patience):
                 async with self._call("invocations", body, headers, request_id) as response:
                     return await response.aread()
         except (TimeoutError, httpx.ReadTimeout):
-            raise too_late(self._settings.request_timeout_s) from None
+            raise too_late(patience) from None
         except httpx.HTTPError as error:
             log.warning("SageMaker broke off", extra={"fault": type(error).__name__})
             raise unavailable() from None

@@ -25,6 +25,8 @@ from byollm.server.tools import Tools
 from byollm.web.errors import ApiError
 from byollm.web.replies import json_response
 
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+
 
 class TokenizeRequest(Parameters):
     """The body of `POST /tokenize`: a text or a conversation."""
@@ -76,9 +78,12 @@ class OpenAIRoutes:
     async def invocations(self, request: Request) -> Response:
         """SageMaker's one route: a chat has `messages`, a completion `prompt`, embeddings `input`.
 
-        The adapter that SageMaker names in a header goes before the body's `model`.
+        The adapter that SageMaker names in a header goes before the body's `model`. A route among the custom
+        attributes, as AWS's containers of vLLM take it, asks for the models: SageMaker passes on no GET.
         """
         body = await self._service.bodies.read(request)
+        if request.headers.get(CUSTOM_ATTRIBUTES) == "route=/v1/models":
+            return await self.models(request)
         kinds = [kind for kind in ("messages", "prompt", "input") if kind in body]
         if len(kinds) != 1:
             raise ApiError(

@@ -22,7 +22,8 @@ class GatewaySettings(Section):
     """The inference component behind it. By default `byollm-<env>-main` where `endpoint.hosting` is
     `component`; none where it is not, or where an endpoint is named here."""
     model_name: Annotated[str, Field(min_length=1, max_length=256)] = "model"
-    """The name that the endpoint's containers serve their model under, which `/v1/models` tells."""
+    """The name that the endpoint's containers serve their model under; `/v1/models` tells it until they tell
+    more."""
     max_requests: Annotated[int, Field(ge=1)] = 512
     """Requests under way at a time; one more is answered with status 503."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 25 * 2**20

@@ -1,10 +1,12 @@
 """SageMaker's runtime API with scripted answers: true signatures, true frames, true errors.
 
-What is answered hangs on the last message: `say: WORDS`, `slow: WORDS`, or the name of a fault.
+What is answered hangs on the last message: `say: WORDS`, `step: WORDS`, of which each waits for the test, or
+the name of a fault.
 """
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +54,10 @@ FAULTS = {
     "loading": model_error(503, "still loading"),
     "timed out": model_error(0, "Your invocation timed out while waiting for a response from container"),
 }
+MODELS = [
+    {"id": "model", "object": "model", "created": 1, "owned_by": "byollm", "parent": None},
+    {"id": "legal", "object": "model", "created": 2, "owned_by": "byollm", "parent": "model"},
+]
 
 
 @dataclass
@@ -62,6 +68,8 @@ class Seen:
     bodies: list[bytes] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     """Scripts whose caller went away."""
+    steps: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """How many words of `step` may still be said."""
 
 
 def chunk(text: str, finish: str | None = None) -> bytes:
@@ -95,6 +103,8 @@ def create(seen: Seen, world: World) -> Starlette:
             return refusal(error.status, error.code, error.message)
         if request.path_params["name"] != ENDPOINT:
             return FAULTS["missing"]
+        if request.headers.get("x-amzn-sagemaker-custom-attributes") == "route=/v1/models":
+            return JSONResponse({"object": "list", "data": MODELS})
         asked = json.loads(body)
         script = (
             asked["messages"][-1]["content"] if "messages" in asked else asked.get("prompt") or asked["input"]
@@ -126,13 +136,13 @@ async def frames(script: str, seen: Seen) -> AsyncIterator[bytes]:
     ended = False
     try:
         for word in words.split():
+            if kind == "step":
+                await asyncio.to_thread(seen.steps.acquire, timeout=60)
             whole = chunk(word + " ")
             # SageMaker cuts anywhere, and so does the network.
             framed = payload_part(whole[:20]) + payload_part(whole[20:])
             yield framed[:7]
             yield framed[7:]
-            if kind == "slow":
-                await asyncio.sleep(0.2)
         if kind == "break":
             yield payload_part(b'data: {"half')
             yield stream_exception("ModelStreamError", Message="the container died", ErrorCode="StreamBroken")

@@ -197,6 +197,10 @@ def test_adapters_are_managed_and_chosen_as_sagemaker_does(api: httpx.Client, di
     for body in (asked, asked | {"model": "tiny"}):
         answer = api.post("/invocations", json=body, headers=header).json()
         assert (answer["model"], answer["choices"][0]["text"]) == ("id/1", complete(api, "later"))
+    attributes = {"X-Amzn-SageMaker-Custom-Attributes": "route=/v1/models"}
+    listed = api.post("/invocations", json={}, headers=attributes).json()
+    assert listed == api.get("/v1/models").json()
+    assert {"tiny", "id/1"} <= {model["id"] for model in listed["data"]}
     other = api.post("/adapters/id/1", json={"src": "other"}).json()
     assert other == {"status": "Adapter id/1 updated"}
     assert complete(api, "id/1") == complete(api, "other")
