@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 
 COMMAND = [sys.executable, "-m", "byollm"]
 VOCAB = 300
@@ -30,6 +31,16 @@ class Server:
     @property
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
+
+    @property
+    def engine(self) -> int:
+        """The process id of its engine, once there is one."""
+        server = psutil.Process(self.process.pid)
+        wait_for(lambda: len(server.children()) == 1)
+        return server.children()[0].pid
+
+    def ping(self) -> int:
+        return httpx.get(f"{self.url}/ping", timeout=30).status_code
 
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)

@@ -23,7 +23,7 @@ def test_leaving_a_stream_frees_its_blocks(server: Server, client: openai.OpenAI
         model="tiny", prompt="hi", max_tokens=4000, n=3, stream=True, extra_body={"ignore_eos": True}
     ) as stream:
         next(stream)
-        assert server.metric("num_requests_running") == 3
+        wait_for(lambda: server.metric("num_requests_running") == 3)
     server.wait_until_idle()
     assert server.metric("request_failure_total", reason="disconnected") == before + 1
     assert server.metric("generation_tokens_total") - generated < 3 * 4000
@@ -83,5 +83,5 @@ def test_a_reader_that_does_not_read_holds_up_nobody(server: Server) -> None:
         time.sleep(1)
         answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"max_tokens": 20}, timeout=30)
         assert answer.status_code == 200
-        assert httpx.get(f"{server.url}/ping", timeout=2).status_code == 200
+        assert server.ping() == 200
     server.wait_until_idle()

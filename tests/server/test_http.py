@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
@@ -43,8 +43,9 @@ def test_a_body_announced_too_large_is_refused_before_it_comes(raw: socket.socke
 def test_a_body_that_grows_too_large_is_cut_off(raw: socket.socket) -> None:
     raw.sendall(post("/v1/completions", None))
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    for _ in range(20):
-        raw.sendall(chunk)
+    with suppress(ConnectionError):  # it may close before all is sent
+        for _ in range(20):
+            raw.sendall(chunk)
     assert raw.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 

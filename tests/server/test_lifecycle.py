@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 
 import byollm.server
@@ -29,7 +29,7 @@ LONG: dict[str, Any] = {
     "extra_body": {"ignore_eos": True},
 }
 BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 600, "ignore_eos": True}
-LONGER = {"max_tokens": 4000, "n": 4}
+LONGER = {"max_tokens": 4000}
 
 
 def error_code(response: httpx.Response) -> str:
@@ -40,7 +40,8 @@ def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
     model_directory: Path, tmp_path: Path
 ) -> None:
     with serving(model_directory, tmp_path / "log", ready=False) as server:
-        ping = httpx.get(f"{server.url}/ping", timeout=2)
+        os.kill(server.engine, signal.SIGSTOP)  # it does not get ready meanwhile
+        ping = httpx.get(f"{server.url}/ping", timeout=30)
         assert (ping.status_code, ping.json()) == (503, {"status": "loading"})
         asked = httpx.post(f"{server.url}/v1/completions", json=BODY)
         assert (asked.status_code, error_code(asked)) == (503, "model_loading")
@@ -53,26 +54,30 @@ def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
 
 
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_directory: Path, tmp_path: Path) -> None:
-    with serving(model_directory, tmp_path / "log") as server, server.client() as client:
-        stream = client.completions.create(stream=True, **LONG | LONGER)
-        first = next(stream)
-        plain: list[int] = []
-        thread = threading.Thread(
-            target=lambda: plain.append(
-                httpx.post(f"{server.url}/v1/completions", json=BODY | LONGER, timeout=60).status_code
-            )
-        )
-        thread.start()
-        wait_for(lambda: server.metric("num_requests_running") == 8)
+    def ask() -> int:
+        body = BODY | {"max_tokens": 1000, "n": 4}
+        return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60).status_code
+
+    with (
+        serving(
+            model_directory, tmp_path / "log", server__keep_alive_s=0.1, engine__stall_seconds=60
+        ) as server,
+        server.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        plain = pool.submit(ask)
+        wait_for(lambda: server.metric("num_requests_running") == 4)
+        os.kill(server.engine, signal.SIGSTOP)  # nothing ends meanwhile
+        stream = client.completions.create(stream=True, **LONG)
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: httpx.get(f"{server.url}/ping").status_code == 503)
+        wait_for(lambda: server.ping() == 503)
         refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
         assert (refused.status_code, error_code(refused)) == (503, "shutting_down")
         assert "retry-after" in refused.headers
-        chunks = [first, *stream]
-        assert chunks[-1].choices[0].finish_reason == "length"
-        thread.join()
-        assert plain == [200]
+        os.kill(server.engine, signal.SIGCONT)
+        *_, last = stream
+        assert last.choices[0].finish_reason == "length"
+        assert plain.result() == 200
         assert server.process.wait(25) == 0
     assert "Traceback" not in server.log.read_text()
 
@@ -173,23 +178,17 @@ def test_a_wedged_engine_turns_unhealthy_and_ends_the_process(
     with (
         serving(model_directory, tmp_path / "log", engine__stall_seconds=1.5) as server,
         server.client() as client,
+        ThreadPoolExecutor(1) as pool,
     ):
-        stream = client.completions.create(stream=True, **LONG)
-        next(stream)
-        wait_for(lambda: httpx.get(f"{server.url}/ping", timeout=2).status_code == 503, 10)
+        asked = pool.submit(lambda: list(client.completions.create(stream=True, **LONG)))
+        wait_for(lambda: server.ping() == 503)
+        # In the stream, or in its place where it had not begun.
         with pytest.raises(openai.APIError, match="engine has failed"):
-            list(stream)
+            asked.result()
         assert server.process.wait(25) == 1
     log = server.log.read_text()
     assert "error: the engine died or is wedged" in log
     assert "in wedged" in log  # where it stands
-
-
-def engine_of(server: Server) -> int:
-    """The process id of a server's engine."""
-    children = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    (engine,) = [int(child) for task in children for child in task.read_text().split()]
-    return engine
 
 
 def test_a_killed_engine_ends_streams_with_an_error_and_the_process(
@@ -199,22 +198,22 @@ def test_a_killed_engine_ends_streams_with_an_error_and_the_process(
         streams = [client.completions.create(stream=True, **LONG | LONGER) for _ in range(3)]
         for stream in streams:
             next(stream)
-        os.kill(engine_of(server), signal.SIGKILL)
+        os.kill(server.engine, signal.SIGKILL)
+        wait_for(lambda: server.ping() == 503)
+        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        assert (refused.status_code, error_code(refused)) == (503, "engine_failed")
         for stream in streams:
             with pytest.raises(openai.APIError, match="engine"):
                 list(stream)
-        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
-        assert (refused.status_code, error_code(refused)) == (503, "engine_failed")
-        assert httpx.get(f"{server.url}/ping").status_code == 503
         assert server.process.wait(25) == 1
     assert "error: the engine died or is wedged" in server.log.read_text()
 
 
 def test_an_engine_does_not_outlive_its_server(model_directory: Path, tmp_path: Path) -> None:
     with serving(model_directory, tmp_path / "log") as server:
-        engine = Path(f"/proc/{engine_of(server)}")
+        engine = psutil.Process(server.engine)
         server.process.kill()
-        wait_for(lambda: not engine.exists() or "(zombie)" in (engine / "status").read_text())
+        wait_for(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize(
