@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.frontend.support import Chat, ScriptedServer, free_port, serving_page
+from tests.frontend.support import Chat, ScriptedServer, serving_page
+from tests.ports import free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

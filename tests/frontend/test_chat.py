@@ -30,7 +30,7 @@ def test_stop_keeps_what_came_and_frees_the_server(chat: Chat, server: ScriptedS
     expect(chat.answers).to_contain_text("5 6")
     chat.stop.click()
     expect(chat.notes).to_contain_text("stopped")
-    wait_for(lambda: server.seen["gone"] == gone + 1, "the server to see the client gone")
+    wait_for(lambda: server.seen["gone"] > gone, "the server to see the client gone")
     assert chat.answers.inner_text().startswith("0 1 2 3 4 5 6")
     chat.wait()
 
@@ -42,7 +42,7 @@ def test_escape_stops_an_answer_that_has_not_begun(chat: Chat, server: ScriptedS
     wait_for(lambda: server.asked["messages"][-1]["content"] == "think first", "the question")
     chat.page.keyboard.press("Escape")
     expect(chat.notes).to_have_text("\u2063stopped")
-    wait_for(lambda: server.seen["gone"] == gone + 1, "the server to see the client gone")
+    wait_for(lambda: server.seen["gone"] > gone, "the server to see the client gone")
 
 
 def test_closing_the_tab_frees_the_server(chat: Chat, server: ScriptedServer) -> None:
@@ -50,7 +50,7 @@ def test_closing_the_tab_frees_the_server(chat: Chat, server: ScriptedServer) ->
     chat.ask("slowly")
     expect(chat.answers).to_contain_text("5 6")
     chat.page.close()
-    wait_for(lambda: server.seen["gone"] == gone + 1, "the server to see the client gone")
+    wait_for(lambda: server.seen["gone"] > gone, "the server to see the client gone")
 
 
 def test_conversation_is_sent_without_the_notes(chat: Chat, server: ScriptedServer) -> None:

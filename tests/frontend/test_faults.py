@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.frontend.support import Chat, ScriptedServer, free_port, serving_page
+from tests.frontend.support import Chat, ScriptedServer, serving_page
+from tests.ports import free_port
 
 
 def test_error_in_mid_stream_is_shown_and_keeps_what_came(chat: Chat) -> None:

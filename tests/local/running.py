@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import boto3
 import httpx
 
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from tests.ports import free_port
 
 REGION = "ca-central-1"
 
@@ -73,13 +73,6 @@ class Mortal:
     def start(self) -> Platform:
         self.platform = start_platform(self.platform.directory, self.platform.port)
         return self.platform
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start_platform(directory: Path, port: int | None = None, factor: float = 60) -> Platform:

@@ -21,9 +21,10 @@ from byollm.local.store import Store
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
 from tests.local.disk import MakeDisk, make_disk
 from tests.local.front import Front
-from tests.local.running import Platform, eventually, free_port, start_platform
+from tests.local.running import Platform, eventually, start_platform
 from tests.local.sagemaker.hosting import IMAGE, ROLE, TYPE, write_images
 from tests.local.test_door import SIGNED, ask
+from tests.ports import free_port
 
 __all__ = ["make_disk"]
 

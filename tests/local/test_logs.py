@@ -15,7 +15,8 @@ from byollm.local.logs import Logs, LogStream
 from byollm.local.world import World
 from tests.local.ecs.conftest import make_cluster
 from tests.local.front import Front
-from tests.local.running import Platform, eventually, free_port
+from tests.local.running import Platform, eventually
+from tests.ports import free_port
 
 
 class Written:

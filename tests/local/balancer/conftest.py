@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.local.running import Platform, eventually, free_port
+from tests.local.running import Platform, eventually
+from tests.ports import free_port
 
 SITE = Path(__file__).with_name("site.py")
 

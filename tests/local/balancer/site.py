@@ -3,11 +3,13 @@
 import json
 import socket
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = sys.argv[2]
 state = {"healthy": True, "closed": 0, "busy": 0}
+released = threading.Event()
 
 
 class Site(BaseHTTPRequestHandler):
@@ -22,10 +24,15 @@ class Site(BaseHTTPRequestHandler):
         elif path == "/stream":
             self._stream()
         elif path.startswith("/slow/"):
-            state["busy"] += 1
             time.sleep(float(path.removeprefix("/slow/")))
-            state["busy"] -= 1
             self._answer(200, NAME.encode())
+        elif path == "/held":
+            state["busy"] += 1
+            released.wait()
+            self._answer(200, NAME.encode())
+        elif path == "/release":
+            released.set()
+            self._answer(200, b"")
         elif path == "/rude":
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True

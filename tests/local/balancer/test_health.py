@@ -45,18 +45,20 @@ def test_a_target_taken_out_finishes_what_it_has_and_gets_nothing_new(
     balancer: Balancer, sites: tuple[int, int]
 ) -> None:
     answers: list[str] = []
-    address = f"{balancer.address}/slow/1.5"
+    address = f"{balancer.address}/held"
     threads = [
-        threading.Thread(target=lambda: answers.append(httpx.get(address, timeout=30).text)) for _ in range(2)
+        threading.Thread(target=lambda: answers.append(httpx.get(address, timeout=60).text)) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     targets = [{"Id": "127.0.0.1", "Port": sites[1]}]
     balancer.set_group(deregistration_delay__timeout_seconds="3600")
-    eventually(lambda: _in_flight(sites[1]))
+    eventually(lambda: all(map(_in_flight, sites)))
     balancer.client.deregister_targets(TargetGroupArn=balancer.group, Targets=targets)
     assert balancer.states()[sites[1]] == "draining"
     assert {httpx.get(balancer.address).text for _ in range(4)} == {"a"}
+    for port in sites:
+        httpx.get(f"http://127.0.0.1:{port}/release")
     for thread in threads:
         thread.join()
     assert sorted(answers) == ["a", "b"]

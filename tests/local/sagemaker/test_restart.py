@@ -10,12 +10,12 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from byollm.local.clock import Clock
-from byollm.local.containers import free_port
 from byollm.local.world import World
 from tests.local.sagemaker.hosting import Hosting, eventually, write_images
 from tests.local.sagemaker.test_components import component, host, settled
 from tests.local.sagemaker.test_endpoints import running
 from tests.local.sagemaker.test_updates import PERCENT_50, blue_green, named, says, traffic
+from tests.ports import free_port
 
 FRONT = """
 import asyncio, sys
