@@ -1,7 +1,6 @@
 """Checks side by side: their time, AWS's refusals, and no network."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -34,12 +33,10 @@ def test_a_check_that_hangs_fails_alone() -> None:
     def answers(who: Patient) -> Iterator[Finding]:
         yield passed("here")
 
-    began = time.monotonic()
-    found = examine(patient(), {"hangs": hangs, "answers": answers}, timeout_s=0.5)
+    found = examine(patient(), {"hangs": hangs, "answers": answers}, timeout_s=2)
     release.set()
-    assert time.monotonic() - began < 20
     only(found["answers"], Level.PASS)
-    only(found["hangs"], Level.FAIL, "no answer within 0.5 s")
+    only(found["hangs"], Level.FAIL, "no answer within 2 s")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def counting(platform: Platform, role: str) -> Iterator[None]:
         Handler="handler.handle",
         Role=role,
         Code={"ZipFile": bundle(handler=HANDLER)},
+        Timeout=60,
     )
     yield
     functions.delete_function(FunctionName="counting")
