@@ -79,6 +79,11 @@ class ChatRequest(ConstrainedSampling):
         forbidden = self.tool_choice is not None and self.tool_choice.mode == "none"
         return [] if forbidden else self.tools
 
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer is calls and nothing else."""
+        return self.tool_choice is not None and self.tool_choice.required
+
     @cached_property
     def answer_constraint(self) -> Constraint | None:
         """The grammar that the answer has to follow, calls included, if there is one."""
@@ -88,7 +93,7 @@ class ChatRequest(ConstrainedSampling):
         allowed = None if choice is None else choice.names
         return calls_grammar(
             [tool for tool in self.tools if allowed is None or tool.function.name in allowed],
-            required=choice is not None and choice.required,
+            required=self.must_call,
             parallel=self.parallel_tool_calls and (choice is None or choice.function is None),
             otherwise=None if self.schema_wanted is None else self.schema_wanted[0],
         )

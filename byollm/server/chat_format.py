@@ -41,7 +41,8 @@ class ChatFormat:
         self._after = b"}]" + usage + b"}\n\n"
         self._tally = Tally(request.n) if request.continuous_usage else None
         self._closing_head = head
-        self._parsers = [CallParser() for _ in range(request.n)] if request.offered_tools else []
+        parsers = range(request.n if request.offered_tools else 0)
+        self._parsers = [CallParser(calls_only=request.must_call) for _ in parsers]
 
     def _chunk(self, choice: int, delta: bytes, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
         return b"".join(
@@ -81,8 +82,8 @@ class ChatFormat:
             events += self._chunk(choice, delta, logprobs)
             logprobs = b"null"  # they are told once
         if output.finish_reason is not None:
-            called = bool(self._parsers) and self._parsers[choice].calls > 0
-            events += self._chunk(choice, b"{}", finish=orjson.dumps(_reason(output.finish_reason, called)))
+            reason = self._reason(choice, output.finish_reason)
+            events += self._chunk(choice, b"{}", finish=orjson.dumps(reason))
         return events
 
     def _call_deltas(self, choice: int, output: Output) -> list[bytes]:
@@ -110,7 +111,7 @@ class ChatFormat:
         text = "".join(choice.text)
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if self._parsers:
-            text, calls = split_calls(text)
+            text, calls = split_calls(text, self._parsers[index])
             message["content"] = text or None
             if calls:
                 message["tool_calls"] = [
@@ -125,12 +126,12 @@ class ChatFormat:
             "index": index,
             "message": message,
             "logprobs": chat_logprobs(choice.logprobs, self._vocabulary) if self._request.logprobs else None,
-            "finish_reason": _reason(choice.finish_reason, "tool_calls" in message),
+            "finish_reason": self._reason(index, choice.finish_reason),
         }
 
-
-def _reason(finish_reason: str | None, called: bool) -> str | None:
-    return "tool_calls" if called and finish_reason == "stop" else finish_reason
+    def _reason(self, choice: int, finish_reason: str | None) -> str | None:
+        called = bool(self._parsers) and self._parsers[choice].called
+        return "tool_calls" if called and finish_reason == "stop" else finish_reason
 
 
 def _delta(index: int, piece: Piece) -> dict[str, Any]:

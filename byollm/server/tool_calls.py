@@ -35,9 +35,13 @@ class CallParser:
 
     The grammar sees to it that a call once begun has the form `<tool_call>{"name": ..., "arguments": ...}`
     and the closing tag, unless the answer ends early. White space around calls is no part of the text.
+
+    Args:
+        calls_only: there is no text: what may be the beginning of a tag at the end is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, calls_only: bool = False) -> None:
+        self._calls_only = calls_only
         self._state: Literal["text", "head", "arguments", "tail"] = "text"
         self._held = ""
         self._after_call = False
@@ -57,7 +61,12 @@ class CallParser:
     def flush(self) -> list[Piece]:
         """End the answer; return the text that was held back."""
         held, self._held = self._held, ""
-        return [Piece("text", held)] if held and self._state == "text" else []
+        return [Piece("text", held)] if held and self._state == "text" and not self._calls_only else []
+
+    @property
+    def called(self) -> bool:
+        """Whether there are calls, and the last one's arguments were not cut short."""
+        return self.calls > 0 and self._state != "arguments"
 
     # Each takes what it can from what is held, and says whether there may be more to take.
 
@@ -126,9 +135,8 @@ def _begun(text: str) -> int:
     return next((size for size in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:size])), 0)
 
 
-def split_calls(text: str) -> tuple[str, list[Call]]:
-    """Split a whole answer into its text and its calls."""
-    parser = CallParser()
+def split_calls(text: str, parser: CallParser) -> tuple[str, list[Call]]:
+    """Split a whole answer, by a parser that is new, into its text and its calls."""
     pieces = [*parser.push(text), *parser.flush()]
     calls: list[Call] = []
     for piece in pieces:

@@ -30,7 +30,7 @@ TWO = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 def test_calls_are_the_same_however_the_text_is_cut(
     answer: str, text: str, calls: list[tuple[str, str]], cuts: list[int]
 ) -> None:
-    whole, found = split_calls(answer)
+    whole, found = split_calls(answer, CallParser())
     assert (whole, [(call.name, call.arguments) for call in found]) == (text, calls)
     parser = CallParser()
     edges = sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
@@ -40,6 +40,28 @@ def test_calls_are_the_same_however_the_text_is_cut(
     assert [piece.value for piece in pieces if piece.kind == "call"] == [name for name, _ in calls]
     streamed = "".join(piece.value for piece in pieces if piece.kind == "arguments")
     assert streamed == "".join(arguments for _, arguments in calls)
+
+
+def test_where_calls_alone_are_allowed_the_beginning_of_a_tag_is_no_text() -> None:
+    assert split_calls(f"{TWO}\n<tool_ca", CallParser(calls_only=True))[0] == ""
+    assert split_calls(f"{TWO}\n<tool_ca", CallParser())[0] == "<tool_ca"
+
+
+@pytest.mark.parametrize(
+    ("answer", "called"),
+    [
+        ("text", False),
+        (TWO, True),
+        (TWO[:-3], True),
+        (ONE + TWO[:-14], True),
+        (ONE + TWO[:-15], False),
+        (ONE[:50], False),
+    ],
+)
+def test_a_call_whose_arguments_are_cut_short_is_none(answer: str, called: bool) -> None:
+    parser = CallParser()
+    parser.push(answer)
+    assert parser.called == called
 
 
 def test_a_template_without_tools_gets_them_in_words() -> None:

@@ -74,6 +74,23 @@ def test_a_call_that_must_be_made_is_valid(client: openai.OpenAI, choice: Any) -
         )
 
 
+def test_a_call_that_a_stop_string_or_the_limit_cuts_short_is_not_told_as_whole(
+    client: openai.OpenAI,
+) -> None:
+    asked: dict[str, Any] = {"tool_choice": "required", "parallel_tool_calls": False}
+    stopped = ask(client, stop='"', **asked).choices[0]
+    assert (stopped.finish_reason, stopped.message.content) == ("stop", None)
+    stopped = ask(
+        client, stop="who", tool_choice={"type": "function", "function": {"name": "greet"}}
+    ).choices[0]
+    assert stopped.message.tool_calls is not None
+    assert stopped.finish_reason == "stop"
+    cut = ask(client, max_tokens=3, **asked).choices[0]
+    assert (cut.finish_reason, cut.message.content) == ("length", None)
+    chunks: list[Any] = list(ask(client, stream=True, max_tokens=3, **asked))
+    assert not any(part.delta.content for chunk in chunks for part in chunk.choices)
+
+
 def test_a_model_may_choose_to_say_something_else(client: openai.OpenAI) -> None:
     answer = ask(client, max_tokens=8)
     assert answer.choices[0].message.content
