@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -13,16 +14,13 @@ from byollm.modeling import Adapter, Decoder
 from byollm.modeling.layers import DecoderLayer, Norm
 from byollm.modeling.quantized import Embedding, Linear, QuantizedEmbedding, QuantizedLinear
 
-TARGETS = {
-    "self_attn.q_proj": "q",
-    "self_attn.k_proj": "k",
-    "self_attn.v_proj": "v",
-    "self_attn.o_proj": "o",
-    "mlp.gate_proj": "gate",
-    "mlp.up_proj": "up",
-    "mlp.down_proj": "down",
+PRODUCTS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",),
+    "up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
 }
-"""What the library calls the linear layers that adapters change."""
+"""The linear layers that the library multiplies with as one, by what it calls them."""
 
 
 class NativeModel:
@@ -43,6 +41,7 @@ class NativeModel:
         self._model = library.byollm_new(ctypes.byref(shape), threads)
         if not self._model:
             raise KernelError(f"the CPU kernels could not start: {library.byollm_failure().decode()}")
+        self._columns: dict[str, int] = {}  # where those of a linear layer begin in its product
         self._kept: list[Tensor | None] = []
         self._hand_over(decoder)
 
@@ -63,16 +62,27 @@ class NativeModel:
 
         It is rounded to bfloat16 where the model was rounded to that or to less.
         """
-        weights = {} if adapter is None else adapter.weights
         for layer in range(self._layers):
-            for module, target in TARGETS.items():
-                place = slot, layer, target.encode()
-                if (pair := weights.get(f"layers.{layer}.{module}")) is None:
-                    self._call("adapter", *place, None, None, 0, Precision.FLOAT32)
-                    continue
-                a, b = _floats(pair.a), _floats(pair.b)
-                precision = Precision.BFLOAT16 if self._rounds or _narrow(a, b) else Precision.FLOAT32
-                self._call("adapter", *place, a.data_ptr(), b.data_ptr(), len(a), precision)
+            for name in PRODUCTS:
+                self._set_product(slot, layer, name, adapter)
+
+    def _set_product(self, slot: int, layer: int, name: str, adapter: Adapter | None) -> None:
+        place = slot, layer, name.encode()
+        weights = {} if adapter is None else adapter.weights
+        found = {m: pair for m in PRODUCTS[name] if (pair := weights.get(f"layers.{layer}.{m}")) is not None}
+        if not found:
+            self._call("adapter", *place, None, 0, Precision.FLOAT32)
+            return
+        a = _stack([_floats(pair.a) for pair in found.values()])
+        narrow = self._rounds or _narrow(a, *(pair.b for pair in found.values()))
+        precision = Precision.BFLOAT16 if narrow else Precision.FLOAT32
+        self._call("adapter", *place, a.data_ptr(), len(a), precision)
+        first = 0
+        for module, pair in found.items():
+            b = _floats(pair.b)
+            column = self._columns[module]
+            self._call("adapter_target", *place, column, first, b.data_ptr(), *b.shape, precision)
+            first += b.shape[1]
 
     def profile(self) -> dict[str, float]:
         """Return the seconds spent so far in each part of all steps."""
@@ -83,15 +93,15 @@ class NativeModel:
     def _hand_over(self, decoder: Decoder) -> None:
         config = decoder.config
         for number, layer in enumerate(cast(Iterable[DecoderLayer], decoder.layers)):
-            attention, mlp = layer.self_attn, layer.mlp
-            self._matrix(number, "qkv", attention.q_proj, attention.k_proj, attention.v_proj)
-            self._matrix(number, "o", attention.o_proj)
-            gate = () if mlp.gate_proj is None else (mlp.gate_proj,)
-            self._matrix(number, "up", *gate, mlp.up_proj)
-            self._matrix(number, "down", mlp.down_proj)
+            for name, parts in PRODUCTS.items():
+                modules = {part: module for part in parts if (module := _part(layer, part)) is not None}
+                self._matrix(number, name, *modules.values())
+                starts = accumulate((module.out_features for module in modules.values()), initial=0)
+                self._columns.update(zip(modules, starts, strict=False))  # the last start is the end
             self._norm(number, "before", layer.input_layernorm)
             if layer.post_attention_layernorm is not None:
                 self._norm(number, "after", layer.post_attention_layernorm)
+            attention = layer.self_attn
             if attention.q_norm is not None and attention.k_norm is not None:
                 self._vector(number, "q_norm", attention.q_norm.weight)
                 self._vector(number, "k_norm", attention.k_norm.weight)
@@ -145,6 +155,11 @@ class NativeModel:
 
     def _call(self, name: str, *arguments: Any) -> None:
         check(self._library, getattr(self._library, f"byollm_{name}")(self._model, *arguments))
+
+
+def _part(layer: DecoderLayer, name: str) -> Linear | None:
+    block, part = name.split(".")
+    return cast(Linear | None, getattr(getattr(layer, block), part))
 
 
 def _shape(decoder: Decoder) -> Shape:

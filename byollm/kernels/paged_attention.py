@@ -56,7 +56,7 @@ def paged_prefill(
     bounds: list[int] = first_rows.tolist()
     for sequence, (first, end) in enumerate(pairwise(bounds)):
         length = int(lengths[sequence])
-        if length == 0:
+        if length == 0 or first == end:
             continue
         table = tables[sequence, : -(-length // key_cache.shape[2])].long()
         # (blocks, kv_heads, block size, head_dim) -> (kv_heads, positions, head_dim)

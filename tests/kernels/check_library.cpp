@@ -145,12 +145,14 @@ struct Pair {
   Matrix a, b;
 };
 
+using Pairs = std::map<std::string, Pair>;  // by part
+
 struct LayerWeights {
   Matrix qkv, o, up, down;
   Norm before, after;
   Numbers q_norm, k_norm;
   int window = 0;
-  std::vector<std::map<std::string, Pair>> adapters;  // by slot and part
+  std::vector<Pairs> adapters;  // by slot
 };
 
 struct Variant {
@@ -408,11 +410,35 @@ class Subject {
 
   // Put adapters into slots, or if `there` is false take them out.
   void adapt(const Weights& w, bool there = true) {
+    const int width = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
+    const std::map<std::string, std::vector<std::pair<const char*, int>>> products = {
+        {"qkv", {{"q", 0}, {"k", width}, {"v", width + kv}}},
+        {"o", {{"o", 0}}},
+        {"up", {{"gate", 0}, {"up", shape_.gated ? shape_.inner : 0}}},
+        {"down", {{"down", 0}}},
+    };
     for (int i = 0; i < shape_.layers; i++)
       for (size_t slot = 0; slot < w.layers[i].adapters.size(); slot++)
-        for (const auto& [part, pair] : w.layers[i].adapters[slot])
-          done(CALL(adapter)(model_, int32_t(slot), i, part.c_str(), there ? pair.a.weight.data() : nullptr,
-                             pair.b.weight.data(), pair.a.out, int32_t(of_adapters(precision_))));
+        for (const auto& [name, parts] : products) adapt(int32_t(slot), i, name, parts, there ? w.layers[i].adapters[slot] : Pairs{});
+  }
+
+  void adapt(int32_t slot, int layer, const std::string& name, const std::vector<std::pair<const char*, int>>& parts, const Pairs& pairs) {
+    Numbers a;
+    int32_t rank = 0;
+    const auto precision = int32_t(of_adapters(precision_));
+    for (const auto& [part, column] : parts) {
+      if (pairs.count(part) == 0) continue;
+      const Matrix& more = pairs.at(part).a;
+      a.insert(a.end(), more.weight.begin(), more.weight.end()), rank += more.out;
+    }
+    done(CALL(adapter)(model_, slot, layer, name.c_str(), a.empty() ? nullptr : a.data(), rank, precision));
+    rank = 0;
+    for (const auto& [part, column] : parts) {
+      if (pairs.count(part) == 0) continue;
+      const Matrix& b = pairs.at(part).b;
+      done(CALL(adapter_target)(model_, slot, layer, name.c_str(), column, rank, b.weight.data(), b.out, b.in, precision));
+      rank += b.in;
+    }
   }
 
   // Feed texts side by side in chunks that differ from text to text; slots: of their adapters, or empty.

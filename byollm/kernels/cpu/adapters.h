@@ -1,33 +1,27 @@
 // LoRA: y += B (A x) for the rows of sequences that are read with an adapter.
 #pragma once
 
-#include <array>
 #include <memory>
-#include <string>
+#include <vector>
 
 #include "linear.h"
 
 namespace byollm {
 
-enum Target : int { Q, K, V, O, GATE, UPWARD, DOWNWARD, TARGETS };  // the matrices of a layer that adapters change
-
-inline Target target_of(const std::string& name) {
-  static const char* const NAMES[] = {"q", "k", "v", "o", "gate", "up", "down"};
-  const auto found = std::find(std::begin(NAMES), std::end(NAMES), name);
-  if (found == std::end(NAMES)) throw std::invalid_argument("adapters change no part called " + name);
-  return Target(found - NAMES);
-}
-
+// What an adapter adds to a product whose columns several matrices share.
 struct LowRank {
-  Linear a, b;  // (rank, in), (out, rank)
+  struct Target {
+    int column;  // where in the product its columns begin
+    int first;   // where in the ranks of all targets its own begin
+    Linear b;    // (columns, ranks)
+  };
+
+  Linear a;  // (ranks of all targets, in)
+  std::vector<Target> targets;
 };
 
-using Adapter = std::array<std::unique_ptr<LowRank>, TARGETS>;  // in one layer; null: unchanged
-
-// Where in the columns of a product the result of a target stands.
-struct Place {
-  Target target;
-  int column;
+struct Adapted : Linear {
+  std::vector<std::unique_ptr<LowRank>> adapters;  // by slot; null, and beyond the last: none
 };
 
 // Neighbouring rows with one adapter.

@@ -16,11 +16,13 @@ struct Normalisation {
 };
 
 struct Layer {
-  Linear qkv, o, up, down;  // `up` holds the gate first where there is one
+  Adapted qkv, o, up, down;  // `up` holds the gate first where there is one
+
+  Adapted& named(const std::string& name) { return name == "qkv" ? qkv : name == "o" ? o : name == "up" ? up : down; }
+
   Normalisation before, after;
   std::vector<float> q_norm, k_norm;  // (head_dim,) for all heads or (heads, head_dim)
   int window = 0;                     // keys a position sees; 0: all
-  std::vector<Adapter> adapters;      // by slot; beyond the last: none
   void *keys = nullptr, *values = nullptr;  // of the batch under way
 };
 
@@ -47,27 +49,30 @@ class Model {
 
   void forward(const Batch& batch);
 
-  // Put A (rank, in) and B (out, rank) of a part of a layer into a slot, or, if they are null, nothing.
-  void adapt(int slot, int layer, const std::string& part, const float* a, const float* b, int rank, Precision precision) {
-    const Target target = target_of(part);
-    auto& adapters = layers.at(layer).adapters;
+  // Put A (rank, in) of what an adapter adds to a product into a slot, instead of what was there, or, if it is null,
+  // nothing.
+  void adapt(int slot, Adapted& product, const float* a, int rank, Precision precision) {
     if (slot < 0) throw std::invalid_argument("slots are counted from 0");
-    if (slot >= int(adapters.size())) adapters.resize(slot + 1);
-    std::unique_ptr<LowRank> pair;
-    if (a != nullptr) {
-      const int width = shape.heads * shape.head_dim, kv_width = shape.kv_heads * shape.head_dim;
-      pair = std::make_unique<LowRank>();
-      pair->a.pack(a, rank, target == O ? width : target == DOWNWARD ? shape.inner : shape.hidden, nullptr, precision);
-      const int outs[TARGETS] = {width, kv_width, kv_width, shape.hidden, shape.inner, shape.inner, shape.hidden};
-      pair->b.pack(b, outs[target], rank, nullptr, precision);
-      rank_ = std::max(rank_, rank);
-    }
-    adapters[slot][target] = std::move(pair);
+    if (slot >= int(product.adapters.size())) product.adapters.resize(slot + 1);
+    product.adapters[slot].reset();
+    if (a == nullptr) return;
+    auto added = std::make_unique<LowRank>();
+    added->a.pack(a, rank, product.in, nullptr, precision);
+    rank_ = std::max(rank_, rank);
+    product.adapters[slot] = std::move(added);
+  }
+
+  // Put B (out, rank) beside it: columns from `column` on are added to, by ranks from `first` on.
+  void adapt(int slot, Adapted& product, int column, int first, const float* b, int out, int rank, Precision precision) {
+    auto& added = product.adapters.at(slot);
+    if (added == nullptr || column + out > product.out || first + rank > added->a.out)
+      throw std::invalid_argument("B fits neither A nor the product");
+    auto& target = added->targets.emplace_back();
+    target.column = column, target.first = first;
+    target.b.pack(b, out, rank, nullptr, precision);
   }
 
  private:
-  static constexpr int MOST_PLACES = 3;  // in a product
-
   struct Item {  // queries of one sequence and one key head
     int span, head, first;
   };
@@ -97,7 +102,7 @@ class Model {
     for (auto& scratch : scratch_) scratch.at_least(size_t(QUERIES) * (longest + 2 * BLOCK));
     runs_.clear();
     for (int span = 0; batch.slots != nullptr && span < batch.spans; span++) add_run(batch, span);
-    lowered_.at_least(runs_.empty() ? 0 : n * rank_ * MOST_PLACES);
+    lowered_.at_least(runs_.empty() ? 0 : n * rank_);
     const size_t phases = size_t(shape.layers + 1) * PARTS * (runs_.empty() ? 1 : 2);
     if (claims_.size() < phases) claims_ = std::vector<std::atomic<int>>(phases);
     for (auto& claim : claims_) claim.store(0, std::memory_order_relaxed);
@@ -129,9 +134,9 @@ class Model {
   std::vector<std::atomic<int>> claims_;  // of each phase: how much of it is taken
   std::vector<Item> items_;
   std::vector<Run> runs_;
-  int rank_ = 0;  // the largest of an adapter so far
+  int rank_ = 0;  // the most of a product's adapter so far
   Memory<float> x_, normed_, qkv_, attended_, up_, inner_, chosen_;
-  Memory<float> lowered_;  // A x of adapters: (places of a product, tokens, rank)
+  Memory<float> lowered_;  // A x of adapters: (tokens, rank_)
 };
 
 }  // namespace byollm

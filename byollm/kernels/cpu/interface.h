@@ -69,10 +69,15 @@ int32_t byollm_packed(byollm::Model* model, int32_t layer, const char* name, con
                       const uint16_t* scales, int32_t group, int32_t out, int32_t in, const float* bias,
                       int32_t precision);
 
-// Put an adapter's part in a layer into a slot, from 0 on, instead of what was there: y += b (a x). part: q, k, v, o,
-// gate, up, down; a (rank, in) and b (out, rank) are copied, as float32 or bfloat16; null: nothing is added.
-int32_t byollm_adapter(byollm::Model* model, int32_t slot, int32_t layer, const char* part, const float* a,
-                       const float* b, int32_t rank, int32_t precision);
+// Put what an adapter adds to a product of a layer into a slot, from 0 on, instead of what was there: y += b (a x).
+// name: qkv, o, up, down; a (rank, in), those of all its targets one above the other, is copied, as float32 or
+// bfloat16; null: nothing is added.
+int32_t byollm_adapter(byollm::Model* model, int32_t slot, int32_t layer, const char* name, const float* a,
+                       int32_t rank, int32_t precision);
+
+// Then for each target its b (out, rank): the product's columns from `column` on, and a's rows from `first` on.
+int32_t byollm_adapter_target(byollm::Model* model, int32_t slot, int32_t layer, const char* name, int32_t column,
+                              int32_t first, const float* b, int32_t out, int32_t rank, int32_t precision);
 
 // name: before, before_bias, after, after_bias, q_norm, k_norm of a layer, or last, last_bias, cos, sin.
 int32_t byollm_vector(byollm::Model* model, int32_t layer, const char* name, const float* values, int64_t size);

@@ -26,8 +26,7 @@ int guarded(F f) {
 
 Linear& linear_of(Model* model, int32_t layer, const std::string& name) {
   if (name == "head") return model->head;
-  Layer& l = model->layers.at(layer);
-  return name == "qkv" ? l.qkv : name == "o" ? l.o : name == "up" ? l.up : l.down;
+  return model->layers.at(layer).named(name);
 }
 
 std::vector<float> vector_of(const float* from, int64_t size) { return {from, from + size}; }
@@ -71,9 +70,16 @@ int32_t byollm_packed(Model* model, int32_t layer, const char* name, const uint8
   });
 }
 
-int32_t byollm_adapter(Model* model, int32_t slot, int32_t layer, const char* part, const float* a, const float* b,
-                       int32_t rank, int32_t precision) {
-  return guarded([&] { model->adapt(slot, layer, part, a, b, rank, Precision(precision)); });
+int32_t byollm_adapter(Model* model, int32_t slot, int32_t layer, const char* name, const float* a, int32_t rank,
+                       int32_t precision) {
+  return guarded([&] { model->adapt(slot, model->layers.at(layer).named(name), a, rank, Precision(precision)); });
+}
+
+int32_t byollm_adapter_target(Model* model, int32_t slot, int32_t layer, const char* name, int32_t column,
+                              int32_t first, const float* b, int32_t out, int32_t rank, int32_t precision) {
+  return guarded([&] {
+    model->adapt(slot, model->layers.at(layer).named(name), column, first, b, out, rank, Precision(precision));
+  });
 }
 
 int32_t byollm_vector(Model* model, int32_t layer, const char* name, const float* values, int64_t size) {

@@ -128,7 +128,11 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "free": (None, [c_void_p]),
         "linear": (c_int32, [*matrix, c_void_p, c_int32, *size, c_void_p, c_int32]),
         "packed": (c_int32, [*matrix, c_void_p, c_void_p, c_int32, *size, c_void_p, c_int32]),
-        "adapter": (c_int32, [c_void_p, c_int32, *matrix[1:], c_void_p, c_void_p, c_int32, c_int32]),
+        "adapter": (c_int32, [c_void_p, c_int32, *matrix[1:], c_void_p, c_int32, c_int32]),
+        "adapter_target": (
+            c_int32,
+            [c_void_p, c_int32, *matrix[1:], c_int32, c_int32, c_void_p, *size, c_int32],
+        ),
         "vector": (c_int32, [*matrix, c_void_p, c_int64]),
         "table": (c_int32, [c_void_p, c_char_p, c_void_p, c_int32, c_void_p, c_int32]),
         "window": (c_int32, [c_void_p, c_int32, c_int32]),

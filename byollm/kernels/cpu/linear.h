@@ -10,18 +10,23 @@
 namespace byollm {
 
 // The products of M rows with P neighbouring panels, in registers.
-template <int M, int P>
+//
+// Every sum waits for itself at each k. Where there are too few to fill that time, they are parted: into those of
+// even and of odd k.
+template <int M, int P, bool PARTED = false>
 struct Tile {
-  Floats sums[M][P][2];
+  using Sums = Floats[M][P][2];
 
-  void clear() {
+  Sums sums;
+
+  static void clear(Sums& sums) {
     UNROLLED for (int m = 0; m < M; m++)
       UNROLLED for (int p = 0; p < P; p++) sums[m][p][0] = sums[m][p][1] = zeros();
   }
 
   template <Precision F>
   void multiply(const Linear& linear, int panel, const float* x, size_t stride, const Rounded& rounded, int row) {
-    clear();
+    clear(sums);
     const char* w = linear.weights.data + panel * linear.panel_bytes;
     if constexpr (F == Precision::float32 || F == Precision::bfloat16) {
       multiply_floats<F>(w, linear.panel_bytes, x + row * stride, stride, linear.in);
@@ -32,8 +37,7 @@ struct Tile {
 
   template <Precision F>
   void multiply_floats(const char* w, size_t panel_bytes, const float* x, size_t stride, int in) {
-    const Ints upper = spread_int(int32_t(0xffff0000));
-    for (int k = 0; k < in; k++) {
+    auto add = [&](Sums& to, int k) {
       Floats b[P][2];
       UNROLLED for (int p = 0; p < P; p++) {
         if constexpr (F == Precision::float32) {
@@ -41,17 +45,25 @@ struct Tile {
           b[p][0] = read(from), b[p][1] = read(from + W);
         } else {
           Ints words = read_ints(w + p * panel_bytes + size_t(k) * COLUMNS * 2);
-          b[p][0] = as_floats(shift_left(words, 16)), b[p][1] = as_floats(both(words, upper));
+          b[p][0] = as_floats(shift_left(words, 16)), b[p][1] = as_floats(both(words, spread_int(int32_t(0xffff0000))));
         }
       }
       UNROLLED for (int m = 0; m < M; m++) {
         Floats a = spread(x[m * stride + k]);
-        UNROLLED for (int p = 0; p < P; p++) {
-          sums[m][p][0] = fma(a, b[p][0], sums[m][p][0]);
-          sums[m][p][1] = fma(a, b[p][1], sums[m][p][1]);
-        }
+        UNROLLED for (int p = 0; p < P; p++)
+          UNROLLED for (int half = 0; half < 2; half++) to[m][p][half] = fma(a, b[p][half], to[m][p][half]);
       }
+    };
+    int k = 0;
+    if constexpr (PARTED) {
+      Sums odd;
+      clear(odd);
+      for (; k + 1 < in; k += 2) add(sums, k), add(odd, k + 1);
+      UNROLLED for (int m = 0; m < M; m++)
+        UNROLLED for (int p = 0; p < P; p++)
+          UNROLLED for (int half = 0; half < 2; half++) sums[m][p][half] = sums[m][p][half] + odd[m][p][half];
     }
+    for (; k < in; k++) add(sums, k);
   }
 
   template <Precision F>
@@ -144,10 +156,13 @@ struct Product {
 
   template <Precision F>
   void run(int first, int last) const {
+    if (Widest<F>::FLOATS && linear.panels == 1) return run_narrow<F>();
     if (rows == 1) {
       constexpr int P = Widest<F>::PANELS_OF_ONE;
       int panel = first;
       for (; panel + P <= last; panel += P) tile<F, 1, P>(panel, 0);
+      if (P > 3 && panel + 3 == last) return tile<F, 1, 3>(panel, 0);
+      if (P > 2 && panel + 2 == last) return tile<F, 1, 2>(panel, 0);
       for (; panel < last; panel++) tile<F, 1, 1>(panel, 0);
       return;
     }
@@ -164,6 +179,16 @@ struct Product {
     }
   }
 
+  // One panel gives few sums. How they are parted depends on the matrix alone: a row's numbers are the same among
+  // any others.
+  template <Precision F>
+  void run_narrow() const {
+    int row = 0;
+    for (; row + 3 <= rows; row += 3) tile<F, 3, 1, true>(0, row);
+    if (row + 2 == rows) tile<F, 2, 1, true>(0, row);
+    if (row + 1 == rows) tile<F, 1, 1, true>(0, row);
+  }
+
   template <Precision F>
   void some(int count, int panel, int row) const {
     switch (count) {
@@ -176,9 +201,9 @@ struct Product {
     }
   }
 
-  template <Precision F, int M, int P>
+  template <Precision F, int M, int P, bool PARTED = false>
   void tile(int panel, int row) const {
-    Tile<M, P> tile;
+    Tile<M, P, PARTED> tile;
     tile.template multiply<F>(linear, panel, x, x_stride, rounded, row);
     UNROLLED for (int p = 0; p < P; p++)
       UNROLLED for (int half = 0; half < 2; half++)

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace byollm {
 
@@ -15,7 +16,7 @@ struct Memory {  // aligned, zeroed, growing without keeping its contents
   T* data = nullptr;
   size_t size = 0;
   Memory() = default;
-  Memory(const Memory&) = delete;
+  Memory(Memory&& other) noexcept : data(std::exchange(other.data, nullptr)), size(std::exchange(other.size, 0)) {}
   ~Memory() { free(data); }
   T* at_least(size_t wanted) {
     if (wanted > size) {

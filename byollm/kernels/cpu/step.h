@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <span>
 
 #include "decoder.h"
 
@@ -24,23 +23,21 @@ struct Model::Step {
 
   void run() {
     const int n = batch.tokens;
-    const Place heads[] = {{Q, 0}, {K, width}, {V, width + kv_width}}, attended[] = {{O, 0}};
-    const Place gate_and_up[] = {{GATE, 0}, {UPWARD, up_width - shape.inner}}, inner[] = {{DOWNWARD, 0}};
     part(EMBED, n, 8, [&](int row) { embed(row); });
     for (auto& layer : model.layers) {
       part(NORM, n, 8, [&](int row) { norm(layer.before, x + size_t(row) * shape.hidden, out(normed, row, shape.hidden)); });
-      multiply(QKV, layer.qkv, normed, n, qkv, qkv_width, false, &layer, heads);
+      multiply(QKV, layer.qkv, normed, n, qkv, qkv_width, false);
       part(ROTARY, n, 4, [&](int row) { place(layer, row); });
       part(ATTENTION, int(model.items_.size()), 1, [&](int item) {
         if (shape.half_cache) attend_item<Half>(layer, item);
         else attend_item<float>(layer, item);
       });
-      multiply(OUTPUT, layer.o, model.attended_.data, n, x, shape.hidden, true, &layer, attended);
+      multiply(OUTPUT, layer.o, model.attended_.data, n, x, shape.hidden, true);
       if (!shape.parallel)
         part(NORM, n, 8, [&](int row) { norm(layer.after, x + size_t(row) * shape.hidden, out(normed, row, shape.hidden)); });
-      multiply(UP, layer.up, normed, n, model.up_.data, up_width, false, &layer, gate_and_up);
+      multiply(UP, layer.up, normed, n, model.up_.data, up_width, false);
       part(ACTIVATION, n, 4, [&](int row) { activate(row); });
-      multiply(DOWN, layer.down, model.inner_.data, n, x, shape.hidden, true, &layer, inner);
+      multiply(DOWN, layer.down, model.inner_.data, n, x, shape.hidden, true);
     }
     if (batch.hidden != nullptr)
       part(NORM, n, 8, [&](int row) { norm(model.last, x + size_t(row) * shape.hidden, out(batch.hidden, row, shape.hidden)); });
@@ -82,50 +79,59 @@ struct Model::Step {
     since = now;
   }
 
-  // Products of rows with a matrix, and of the rows of sequences that have an adapter with what it puts in its places.
-  void multiply(Part name, const Linear& linear, const float* from, int rows, float* to, int stride, bool add,
-                const Layer* layer = nullptr, std::span<const Place> places = {}) {
-    const int changes = layer == nullptr || layer->adapters.empty() ? 0 : int(model.runs_.size() * places.size());
-    auto& rounded = model.rounded_[number];
-    if (changes > 0) {
-      share(changes, 1, [&](int i, int) {
-        const auto [pair, run, column, low] = change(*layer, places, i);
-        if (pair == nullptr) return;
+  // Products of rows with a matrix.
+  void multiply(Part name, const Linear& linear, const float* from, int rows, float* to, int stride, bool add) {
+    share_product(linear, from, rows, to, stride, add);
+    finish(name);
+  }
+
+  // The same, and of the rows of sequences that have an adapter with what it adds.
+  void multiply(Part name, const Adapted& linear, const float* from, int rows, float* to, int stride, bool add) {
+    const int runs = linear.adapters.empty() ? 0 : int(model.runs_.size());
+    if (runs > 0) {
+      share(runs, 1, [&](int i, int) {
+        const auto [added, run, low] = change(linear, i);
+        if (added == nullptr) return;
         const float* x = from + size_t(run.first) * linear.in;
-        Product{pair->a, x, size_t(linear.in), run.rows, low, size_t(pair->a.out), false, rounded}.run(0, pair->a.panels);
+        product(added->a, x, linear.in, run.rows, low, model.rank_, false).run(0, added->a.panels);
       });
     }
-    linear.round(from, rows, rounded);
-    const Product product{linear, from, size_t(linear.in), rows, to, size_t(stride), add, rounded};
-    const int grain = threads == 1 ? linear.panels : std::max(1, (linear.panels + 4 * threads - 1) / (4 * threads));
-    share(linear.panels, grain, [&](int first, int last) { product.run(first, last); });
-    if (changes > 0) {
+    share_product(linear, from, rows, to, stride, add);
+    if (runs > 0) {
       wait();
-      const int parts = threads == 1 ? 1 : (4 * threads + changes - 1) / changes;
-      share(changes * parts, 1, [&](int i, int) {
-        const auto [pair, run, column, low] = change(*layer, places, i / parts);
-        if (pair == nullptr) return;
-        float* y = out(to, run.first, stride) + column;
-        const int panels = pair->b.panels;
-        Product{pair->b, low, size_t(pair->a.out), run.rows, y, size_t(stride), true, rounded}
-            .run(panels * (i % parts) / parts, panels * (i % parts + 1) / parts);
+      const int pieces = threads == 1 ? 1 : (4 * threads + runs - 1) / runs;
+      share(runs * pieces, 1, [&](int i, int) {
+        const auto [added, run, low] = change(linear, i / pieces);
+        if (added == nullptr) return;
+        for (const auto& [column, first, b] : added->targets)
+          product(b, low + first, model.rank_, run.rows, out(to, run.first, stride) + column, stride, true)
+              .run(b.panels * (i % pieces) / pieces, b.panels * (i % pieces + 1) / pieces);
       });
     }
     finish(name);
   }
 
+  void share_product(const Linear& linear, const float* from, int rows, float* to, int stride, bool add) {
+    linear.round(from, rows, model.rounded_[number]);
+    const int grain = threads == 1 ? linear.panels : std::max(1, (linear.panels + 4 * threads - 1) / (4 * threads));
+    const Product whole = product(linear, from, linear.in, rows, to, stride, add);
+    share(linear.panels, grain, [&](int first, int last) { whole.run(first, last); });
+  }
+
+  Product product(const Linear& linear, const float* x, int x_stride, int rows, float* y, int y_stride, bool add) const {
+    return {linear, x, size_t(x_stride), rows, y, size_t(y_stride), add, model.rounded_[number]};
+  }
+
   struct Change {
-    const LowRank* pair;  // null: none
+    const LowRank* added;  // null: nothing
     const Run& run;
-    int column;
-    float* low;  // A x
+    float* low;  // A x, rank_ floats a row
   };
 
-  Change change(const Layer& layer, std::span<const Place> places, int index) {
-    const int which = index % int(places.size());
-    const Run& run = model.runs_[index / places.size()];
-    const LowRank* pair = run.slot < int(layer.adapters.size()) ? layer.adapters[run.slot][places[which].target].get() : nullptr;
-    return {pair, run, places[which].column, model.lowered_.data + (size_t(which) * batch.tokens + run.first) * model.rank_};
+  Change change(const Adapted& linear, int index) const {
+    const Run& run = model.runs_[index];
+    const auto& adapters = linear.adapters;
+    return {run.slot < int(adapters.size()) ? adapters[run.slot].get() : nullptr, run, out(model.lowered_.data, run.first, model.rank_)};
   }
 
   void embed(int row) {

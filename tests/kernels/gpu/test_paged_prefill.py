@@ -46,6 +46,7 @@ def check(
         ([(0, 5), (37, 30), (16, 1), (90, 2)], 1, 3, 64, 20),
         ([(100, 3), (60, 4)], 2, 5, 16, None),  # drafts
         ([(0, 20)], 1, 20, 16, 1),
+        ([(1, 0)], 1, 1, 16, None),  # nothing to ask
     ],
 )
 def test_spans_heads_and_windows(
