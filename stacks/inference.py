@@ -37,7 +37,7 @@ class InferenceStack(PlatformStack):
     """All about the endpoint but the endpoint, which belongs to the reconciler.
 
     The reconciler is a function. CloudFormation calls it through a custom resource when the declared
-    endpoint changes and when the stack goes; a release calls it step by step.
+    endpoint changes and when the stack goes; a release calls it until the endpoint is as it should be.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class InferenceStack(PlatformStack):
         self.reconcile = PlatformFunction(
             self,
             "reconcile",
-            description="Takes the endpoint one step nearer to what it should be",
+            description="Takes the endpoint nearer to what it should be",
             place=functions,
             deployment=declared,
             policies=[self.reconciling],

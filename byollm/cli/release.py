@@ -11,7 +11,7 @@ from byollm.aws import listed, one
 from byollm.doctor.patient import Patient
 from byollm.settings import ByollmError
 
-PAUSE_SECONDS = 3.0
+PAUSE_SECONDS = 1.0
 # The state machine's steps that can fail, and the function that each of them runs.
 FUNCTIONS = {
     "Publish": "publish",

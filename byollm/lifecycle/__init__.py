@@ -3,7 +3,7 @@
 from byollm.lifecycle.artefact import Artefact, Artefacts
 from byollm.lifecycle.deployment import Deployment
 from byollm.lifecycle.errors import EndpointFailed, LifecycleError, SmokeTestFailed
-from byollm.lifecycle.progress import Progress, settle
+from byollm.lifecycle.progress import Progress, hasten, settle
 from byollm.lifecycle.publish import ModelFolder
 from byollm.lifecycle.reconciler import Reconciler
 from byollm.lifecycle.versions import Versions
@@ -19,5 +19,6 @@ __all__ = [
     "Reconciler",
     "SmokeTestFailed",
     "Versions",
+    "hasten",
     "settle",
 ]

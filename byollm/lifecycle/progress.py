@@ -1,5 +1,6 @@
 """How far a step has come, and the waiting between steps."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ image, or `Could not find model data at`: those stay as they are."""
 
 LONGEST_PAUSE_S = 15.0
 """Between two looks at what takes minutes."""
+
+LOOK_EVERY_S = 1.0
+"""Between two looks at what may be there at once."""
 
 
 class Waiting(Exception):  # noqa: N818 - it is no error: the rest of a step has to wait
@@ -68,3 +72,32 @@ def settle(
             return progress
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def hasten(
+    step: Callable[[], Progress],
+    *,
+    patience_s: float,
+    until: float,
+    tell: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Take steps as long as the last change is fresh, and return the last one taken.
+
+    For who is asked again later: what is there within seconds is not waited for until then, and nothing is
+    spent on what takes minutes.
+
+    Args:
+        step: such as `Reconciler.remove`.
+        patience_s: how long a change is fresh.
+        until: when to end in any case, on `time.monotonic()`.
+        tell: is told of each step.
+    """
+    fresh_until = -math.inf
+    while True:
+        progress = step()
+        tell(progress)
+        if progress.changes:
+            fresh_until = time.monotonic() + patience_s
+        if progress.done or time.monotonic() + LOOK_EVERY_S > min(until, fresh_until):
+            return progress
+        time.sleep(LOOK_EVERY_S)

@@ -1,6 +1,7 @@
 """What the state machine calls: a version is registered, deployed, decided on, and taken back."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from byollm.lifecycle import EndpointFailed, LifecycleError
 from tests.lambdas.account import Account
-from tests.lifecycle.support import AB, artefact
+from tests.lifecycle.support import AB, COMPONENT, artefact
 
 Call = Callable[..., Any]
 
@@ -18,7 +19,7 @@ def published(call: Call, number: int = 1, variant: str = "main") -> str:
 
 
 def reconciled(call: Call, account: Account, version: str | None) -> list[str]:
-    """Step as the state machine does; return what was waited for."""
+    """Run it again and again as the state machine does; return what was waited for."""
     waits = []
     while not (answer := call("reconcile", {"version": version}))["done"]:
         waits.append(answer["waiting_for"])
@@ -53,6 +54,22 @@ def test_a_version_waits_unapproved_until_it_has_been_tried(call: Call, account:
     before = account.state()
     assert reconciled(call, account, None) == []
     assert account.state() == before
+
+
+def test_what_stands_within_seconds_is_brought_up_in_one_run(
+    call: Call, account: Account, declare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(COMPONENT)
+    monkeypatch.setattr("lambdas.reconcile.handler.PATIENCE_S", 20)
+    monkeypatch.setattr(time, "sleep", lambda seconds: account.settle())
+    assert call("reconcile", {"version": published(call)}) == {"done": True, "waiting_for": ""}
+    assert list(account.components) == ["byollm-dev-main"]
+
+
+def test_a_run_ends_in_time(call: Call, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lambdas.reconcile.handler.PATIENCE_S", 20)
+    answer = call("reconcile", {"version": published(call)}, left_s=120)
+    assert answer == {"done": False, "waiting_for": "endpoint byollm-dev: Creating"}
 
 
 def test_a_rejected_version_gives_way_to_the_approved_one(call: Call, account: Account) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from byollm.lifecycle import Deployment, Progress, settle
+from byollm.lifecycle import Deployment, Progress, hasten, settle
 from byollm.settings import SettingsError
 from tests.lifecycle.support import AB, deployment
 
@@ -50,3 +50,42 @@ def test_steps_are_taken_until_the_last_one_with_growing_pauses(monkeypatch: pyt
 
 def test_what_takes_too_long_is_left_for_the_next() -> None:
     assert settle(lambda: Progress(False, "it"), until=time.monotonic()) == Progress(False, "it")
+
+
+class Clock:
+    """Time that goes by when somebody sleeps, and while a step is taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.pass_by)
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+BEGUN, UNDER_WAY = Progress(False, "it", ("it is begun",)), Progress(False, "it")
+
+
+def test_what_was_just_begun_is_looked_at_again_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    steps = iter([BEGUN, UNDER_WAY, BEGUN, UNDER_WAY, Progress(True)])
+    told: list[Progress] = []
+    assert hasten(lambda: next(steps), patience_s=2, until=60, tell=told.append).done
+    assert clock.now == 4
+    assert len(told) == 5
+
+
+def test_what_has_been_under_way_for_longer_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    assert hasten(lambda: UNDER_WAY, patience_s=20, until=60) == UNDER_WAY
+    assert clock.now == 0
+
+
+def test_each_change_is_given_its_time_but_not_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    steps = iter([BEGUN, UNDER_WAY, BEGUN, *[UNDER_WAY] * 20])
+    assert hasten(lambda: next(steps), patience_s=5, until=60) == UNDER_WAY
+    assert clock.now == 7
+    assert hasten(lambda: BEGUN, patience_s=5, until=60) == BEGUN
+    assert clock.now == 60
