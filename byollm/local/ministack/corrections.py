@@ -12,6 +12,7 @@ from ministack.services import cloudwatch, ecr, lambda_svc
 from byollm.local.ministack.expressions import install_expressions
 from byollm.local.ministack.jobs import install_jobs
 from byollm.local.ministack.sessions import share_sessions
+from byollm.local.ministack.stack_ends import tell_the_cdk_in_time
 from byollm.local.world import World
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -26,6 +27,7 @@ def correct(world: World) -> None:
     install_expressions()
     install_jobs(world)
     share_sessions(world)
+    tell_the_cdk_in_time()
 
 
 def _name_errors_of_functions() -> None:

@@ -24,7 +24,7 @@ async def resume(world: World) -> None:
     back is tried forward again.
     """
     pending = [
-        key for key, stack in cloudformation._stacks._data.items() if _is_interrupted(stack["StackStatus"])
+        key for key, stack in cloudformation._stacks._data.items() if is_under_way(stack["StackStatus"])
     ]
     if not pending:
         return
@@ -56,7 +56,8 @@ async def _go_on(name: str, stack: dict[str, object]) -> None:
     )
 
 
-def _is_interrupted(status: str) -> bool:
+def is_under_way(status: str) -> bool:
+    """Whether a stack of that status is being made, changed or removed."""
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
