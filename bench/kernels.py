@@ -207,15 +207,22 @@ def products(sizes: Sizes, rows: int) -> Iterator[Case]:
         lambda: definition(x, packed),
         scheme.nbytes(shape) + rows * (hidden + sizes.inner) * x.element_size(),
     )
-    a, b = draw(sizes, count, rank, hidden) / hidden**0.5, draw(sizes, count, hidden, rank) / rank
+    a = draw(sizes, count, 3, rank, hidden) / hidden**0.5
+    b = draw(sizes, count, 3 * hidden, rank) / rank
     slots = torch.arange(rows, device=sizes.device) % count
-    out = draw(sizes, rows, hidden)
+    out = draw(sizes, rows, 3 * hidden)
+
+    def eager() -> Tensor:
+        inner = torch.einsum("rlki,ri->rlk", a[slots], x)
+        added = torch.einsum("rlok,rlk->rlo", b[slots].view(rows, 3, hidden, rank), inner)
+        return out + added.flatten(1)
+
     yield Case(
         "lora_grouped",
-        f"{rows} x {hidden} x {hidden}, {min(rows, count)} of rank {rank}",
-        lambda: lora_grouped(x, a, b, slots, out),
-        lambda: out + torch.bmm(b[slots], torch.bmm(a[slots], x[:, :, None]))[:, :, 0],
-        min(rows, count) * (nbytes(a) + nbytes(b)) // count + 3 * nbytes(x),
+        f"{rows} x {hidden} x 3 x {hidden}, {min(rows, count)} of rank {rank}",
+        lambda: lora_grouped(x, a, b, slots, out, (0, hidden, 2 * hidden)),
+        eager,
+        min(rows, count) * (nbytes(a) + nbytes(b)) // count + nbytes(x) + 2 * nbytes(out),
     )
 
 

@@ -9,8 +9,6 @@ Work = Callable[[], Tensor]
 Capture = Callable[[Work], Work]
 """Takes work that reads and writes fixed tensors; returns what does it again, into the same result."""
 
-WARM_UPS = 2  # before the capture: kernels are compiled and libraries make their workspaces
-
 
 class CudaGraphs:
     """Captures work on a GPU. All graphs share their memory, so a result holds until the next one runs."""
@@ -19,12 +17,11 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work) -> Work:
-        """Capture work; it is done a few times meanwhile."""
+        """Capture work; it is done once before, so that kernels are compiled and workspaces made."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                work()
+            work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from byollm.engine.fused_linear import Adapted, FusedLinear
-from byollm.engine.gpu_adapters import GpuAdapters
+from byollm.engine.gpu_adapters import GpuAdapters, Group
 from byollm.engine.gpu_batch import Batch
 from byollm.engine.kv_cache import KVCache, LayerCache
 from byollm.kernels.gpu.activations import gelu, swiglu
@@ -39,6 +39,11 @@ class FusedLayer:
         self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
         self.window = window
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What adapters may change."""
+        return tuple(linear.group for linear in (self.qkv, self.output, self.up, self.down))
 
 
 class FusedDecoder:
@@ -96,7 +101,8 @@ class FusedDecoder:
     ) -> Tensor:
         config, rotary = self._config, self._decoder.rotary
         projected = layer.qkv(x, adapted)
-        q, k, v = (projected[:, part].view(len(x), -1, config.head_dim) for part in layer.qkv.parts.values())
+        parts = layer.qkv.group.parts.values()
+        q, k, v = (projected[:, part].view(len(x), -1, config.head_dim) for part in parts)
         q = rotary_and_store(
             q,
             k,

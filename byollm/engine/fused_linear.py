@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from byollm.engine.gpu_adapters import GpuAdapters
+from byollm.engine.gpu_adapters import GpuAdapters, Group
 from byollm.kernels.gpu.packed_linear import packed_linear
 from byollm.kernels.packed import PackedWeight
 from byollm.modeling.quantized import QuantizedLinear
@@ -37,8 +37,9 @@ class FusedLinear:
     """
 
     def __init__(self, layers: Mapping[str, nn.Linear | QuantizedLinear]) -> None:
-        ends = accumulate((layer.out_features for layer in layers.values()), initial=0)
-        self.parts = dict(zip(layers, starmap(slice, pairwise(ends)), strict=True))
+        ends = list(accumulate((layer.out_features for layer in layers.values()), initial=0))
+        parts = dict(zip(layers, starmap(slice, pairwise(ends)), strict=True))
+        self.group = Group(parts, next(iter(layers.values())).in_features, ends[-1])
         biases = [layer.bias.detach() for layer in layers.values() if layer.bias is not None]
         self._bias = torch.cat(biases) if biases else None
         self._packed: list[PackedWeight] = []
@@ -49,14 +50,14 @@ class FusedLinear:
         else:
             plain = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
             self._weight = _together([layer.weight.detach() for layer in plain])
-            for layer, part in zip(plain, self.parts.values(), strict=True):
+            for layer, part in zip(plain, parts.values(), strict=True):
                 layer.weight.data = self._weight[part]
 
     def __call__(self, x: Tensor, adapted: Adapted | None = None) -> Tensor:
         """Map `x` (rows, in) to (rows, outs)."""
         out = self._product(x)
         if adapted is not None:
-            adapted.adapters.add(self.parts.items(), x, out, adapted.slots)
+            adapted.adapters.add(self.group, x, out, adapted.slots)
         return out
 
     def _product(self, x: Tensor) -> Tensor:

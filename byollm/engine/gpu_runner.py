@@ -98,7 +98,8 @@ class GpuRunner:
         self._most = max_running
         self._capture = capture
         self._steps: dict[tuple[int, bool], _Step] = {}  # by sequences, and whether some have adapters
-        self._adapters = GpuAdapters(adapter_slots, self.dtype, self.device)
+        groups = [group for layer in self._decoder.layers for group in layer.groups]
+        self._adapters = GpuAdapters(groups, adapter_slots, self.dtype, self.device)
         room = next((size for size in BUCKETS if size >= max_running), max_running)
         self._chosen = torch.zeros(room, dtype=torch.int64, device=self.device)
         self._owners: dict[Request, int] = {}  # where each sequence's token stands in `_chosen`
@@ -188,15 +189,18 @@ class GpuRunner:
         return self._decoder.logits(hidden[batch.samples[0]])
 
     @torch.inference_mode()
-    def prepare(self, most_tokens: int) -> None:
-        """Compile and capture what steps without adapters need now, rather than amid a request.
+    def prepare(self, most_tokens: int, most_rank: int) -> None:
+        """Compile what steps need now, rather than amid a request, and capture those without adapters.
 
         Args:
             most_tokens: of a step.
+            most_rank: of an adapter; 0: there are none.
         """
         for power in range((most_tokens - 1).bit_length() + 1):  # kernels are configured by powers of two
             batch = self._idle(Layout(1 << power, 1, 0, 1, self._width))
             self._choose(batch, self._forward(batch, self.cache, adapted=False))
+            if most_rank:
+                self._adapters.compile(1 << power, most_rank)
         needed = [size for below, size in pairwise((0, *BUCKETS)) if below < self._most]
         for bucket in reversed(needed):  # the largest first: the others then fit into its memory
             self._prepare(bucket, adapted=False)
@@ -266,7 +270,7 @@ def make_gpu_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings)
     runner = GpuRunner(
         decoder, num_blocks, settings.max_running, context, settings.adapter_slots, CudaGraphs()
     )
-    runner.prepare(settings.max_batch_tokens)
+    runner.prepare(settings.max_batch_tokens, settings.max_adapter_rank if settings.adapter_slots else 0)
     return runner
 
 

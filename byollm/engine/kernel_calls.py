@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from byollm.engine.fused_decoder import FusedDecoder
+from byollm.engine.gpu_adapters import SMALLEST_RANK
 from byollm.engine.kv_cache import BLOCK_SIZE
 from byollm.kernels.gpu.activations import gelu, swiglu
+from byollm.kernels.gpu.lora import lora_grouped
 from byollm.kernels.gpu.norms import add_layer_norm, add_rms_norm
 from byollm.kernels.gpu.paged_decode import paged_decode
 from byollm.kernels.gpu.paged_prefill import paged_prefill
@@ -33,6 +35,7 @@ class KernelCalls:
         dtype: of activations and cache.
         device: where to compute.
         context: most tokens of a sequence.
+        adapter_slots: most adapters of a step.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class KernelCalls:
         dtype: torch.dtype,
         device: torch.device,
         context: int,
+        adapter_slots: int = 0,
     ) -> None:
         self._config = replace(config, layers=1, sliding_window=None, sliding_layers=())
         self._dtype, self._device, self._context = dtype, device, context
@@ -50,7 +54,7 @@ class KernelCalls:
             decoder = Decoder(self._config).to(dtype)
         if scheme is not None:
             pack_decoder(decoder, scheme)
-        self._packed = scheme is not None
+        self._packed, self._slots = scheme is not None, adapter_slots
         self._rotary = decoder.rotary
         self._fused = FusedDecoder(decoder.eval())
 
@@ -75,6 +79,8 @@ class KernelCalls:
             yield partial(layer.output, draw(rows, config.heads * config.head_dim))
             yield partial(layer.up, x)
             yield partial(layer.down, up)
+        if self._slots:
+            yield from self._adapters(rows)
         if rows <= DECODED_ROWS:
             yield partial(self._fused.logits, x)
             yield self._choice(rows)
@@ -104,6 +110,21 @@ class KernelCalls:
         else:
             first_rows = torch.tensor([0, rows], dtype=torch.int32, device=device)
             yield lambda: paged_prefill(q, keys, values, tables, first_rows, starts, lengths, None)
+
+    def _adapters(self, rows: int) -> Iterator[Call]:
+        """Yield what adapters of the smallest rank add, each row with the next one."""
+        slots = torch.arange(rows, device=self._device) % self._slots
+        for group in self._fused.layers[0].groups:
+            x, out = self._draw(rows, group.inputs), self._draw(rows, group.outputs)
+            a = self._draw(self._slots, len(group.parts), SMALLEST_RANK, group.inputs)
+            b = self._draw(self._slots, group.outputs, SMALLEST_RANK)
+            yield partial(self._adapted, x, a, b, slots, out, group.starts)
+
+    @staticmethod
+    def _adapted(
+        x: Tensor, a: Tensor, b: Tensor, slots: Tensor, out: Tensor, starts: tuple[int, ...]
+    ) -> Tensor:
+        return lora_grouped(x, a, b, slots, out.clone(), starts)
 
     def _choice(self, rows: int) -> Call:
         logits = torch.randn(rows, self._config.vocab_size, device=self._device)

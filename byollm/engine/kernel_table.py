@@ -45,7 +45,7 @@ def tune_kernels(
     found: dict[str, Found] = {}
     wanted = rows or rows_to_tune(settings.max_running, settings.max_batch_tokens)
     context = min(settings.max_context or config.max_positions, config.max_positions)
-    calls = KernelCalls(config, scheme, dtype, device, context)
+    calls = KernelCalls(config, scheme, dtype, device, context, settings.adapter_slots)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -19,6 +19,7 @@ from byollm.engine.model_runner import ModelRunner
 from byollm.engine.pieces import Piece
 from byollm.engine.request import UNREAD, Request
 from byollm.engine.scheduler import Chunk
+from byollm.kernels.gpu import lora
 from byollm.kernels.packed import Scheme
 from byollm.modeling import Adapter, Decoder, DecoderConfig
 from byollm.modeling.adapter import LoraPair
@@ -178,6 +179,32 @@ def test_rows_with_adapters_get_the_logits_of_the_plain_runner() -> None:
     assert capture.captured == 3  # without adapters, with those of the first, with room for the second
 
 
+def test_adapters_take_two_launches_for_layers_that_read_the_same_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = small("llama all heads")
+    launches = [0]
+
+    class Counted:
+        def __init__(self, kernel: Any) -> None:
+            self._kernel = kernel
+
+        def __getitem__(self, grid: object) -> Any:
+            launches[0] += 1
+            return self._kernel[grid]
+
+    for name in ("_shrink_kernel", "_expand_kernel"):
+        monkeypatch.setattr(lora, name, Counted(getattr(lora, name)))
+    names = [name for name, module in decoder.named_modules() if name.endswith("_proj")]
+    assert len(names) == 2 * 7
+    runner = fused(decoder)
+    runner.set_adapter(0, adapter(decoder, 1, 3, names))
+    (request,) = requests(2)
+    request.slot = 0
+    runner.run([Chunk(request, 0, 2)])
+    assert launches == [2 * 4 * 2]
+
+
 def test_tokens_chosen_last_are_fed_where_they_are() -> None:
     decoder = small("qwen3 tied")
     expected = answers(plain(decoder), one := requests(4, 18), 3)
@@ -206,7 +233,7 @@ def test_step_that_ends_no_prompt_chooses_no_token() -> None:
 def test_what_is_prepared_writes_nothing_and_is_used() -> None:
     decoder, capture = small("llama all heads"), Capture()
     runner = fused(decoder, capture)
-    runner.prepare(most_tokens=2)
+    runner.prepare(most_tokens=2, most_rank=16)
     assert capture.captured == 4  # for 1, 2, 4 and 8 sequences
     assert not any(layer.keys.any() or layer.values.any() for layer in runner.cache.layers)
     same(answers(runner, requests(2), 1), answers(plain(decoder), requests(2), 1))

@@ -67,20 +67,22 @@ def test_rows_are_those_that_steps_can_have() -> None:
 )
 def test_every_kernel_of_a_step_is_measured(changes: dict[str, object], scheme: Scheme | None) -> None:
     config = dataclasses.replace(make_decoder(**changes).config, max_positions=32, qk_norm=False)
-    calls = KernelCalls(config, scheme, torch.float32, DEVICE, 32)
+    calls = KernelCalls(config, scheme, torch.float32, DEVICE, 32, adapter_slots=2)
     names = {}
     for rows in (2, 65):
         with tuning.asking() as asked:
             for call in calls.of(rows):
                 assert call().isfinite().all()
         names[rows] = {place.split("/")[0] for place in asked}
-    always = {"norm", "activation", "rotary_and_store"} | ({"packed_linear_int4"} if scheme else set())
+    always = {"norm", "activation", "rotary_and_store", "lora"} | (
+        {"packed_linear_int4"} if scheme else set()
+    )
     head = {"packed_linear_int8"} if scheme else set()
     assert names == {2: always | head | {"paged_decode", "sample"}, 65: always | {"paged_prefill"}}
 
 
 def test_table_of_a_model_is_found_and_used() -> None:
-    settings = EngineSettings(max_running=1, max_batch_tokens=1)
+    settings = EngineSettings(max_running=1, max_batch_tokens=1, adapter_slots=1)
     config = dataclasses.replace(make_decoder().config, max_positions=16, vocab_size=50)
     measured = iter(range(1_000_000, 0, -1))  # whatever is tried later is a little faster, but not enough
     found = tune_kernels(config, None, torch.float32, DEVICE, settings, None, lambda _: float(next(measured)))
@@ -90,6 +92,7 @@ def test_table_of_a_model_is_found_and_used() -> None:
         "rotary_and_store",
         "paged_decode",
         "sample",
+        "lora",
     }
     assert all(one.after == one.before for one in found)
 

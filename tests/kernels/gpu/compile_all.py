@@ -66,7 +66,9 @@ def main() -> None:
     paged_prefill(
         narrow(2048, heads, 128), narrow(64, 8, 16, 128), narrow(64, 8, 16, 128), tables, *[counts] * 3, 9
     )
-    lora_grouped(x, narrow(4, 16, hidden), narrow(4, hidden, 16), places, x.clone())
+    parts = (0, hidden, 2 * hidden)
+    a, b = narrow(4, 3, 16, hidden), narrow(4, 3 * hidden, 16)
+    lora_grouped(x, a, b, places, narrow(tokens, 3 * hidden), parts)
     for kind, group in (("int4", 128), ("int8", 128), ("nf4", 64)):
         scheme, shape = Scheme(kind, group), (inner, hidden)
         codes = torch.empty(scheme.code_shape(shape), dtype=scheme.code_dtype)
