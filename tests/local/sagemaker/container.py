@@ -22,6 +22,8 @@ class Handler(BaseHTTPRequestHandler):
         if asked.get("sick"):
             Path(os.environ["BYOLLM_OPT_ML"], "..", "sick").touch()
         time.sleep(asked.get("seconds", 0))
+        while "until" in asked and not Path(asked["until"]).exists():
+            time.sleep(0.02)
         if "stream" in asked:
             self._stream(asked)
             return

@@ -27,12 +27,16 @@ def test_an_endpoint_is_created_described_and_deleted_with_its_processes(hosting
     assert not any(map(running, pids))
 
 
-def test_the_instance_with_the_fewest_requests_under_way_gets_the_next(hosting: Hosting) -> None:
-    endpoint = hosting.endpoint(hosting.variant(count=2))
-    slow = threading.Thread(target=hosting.invoke, args=[endpoint], kwargs={"text": "slow", "seconds": 3})
+def test_the_instance_with_the_fewest_requests_under_way_gets_the_next(
+    hosting: Hosting, tmp_path: Path
+) -> None:
+    endpoint, enough = hosting.endpoint(hosting.variant(count=2)), tmp_path / "enough"
+    asked = {"text": "slow", "until": str(enough)}
+    slow = threading.Thread(target=hosting.invoke, args=[endpoint], kwargs=asked)
     slow.start()
     eventually(lambda: "asked slow" in hosting.log(endpoint))
     assert len(hosting.pids(endpoint, calls=8)) == 1
+    enough.touch()
     slow.join()
     hosting.delete(endpoint)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from tests.local.running import REGION, Mortal, eventually, know_image
-from tests.local.sagemaker.test_training import BUCKET, IMAGE, SPOT, in_s3, request, unpacked
+from tests.local.sagemaker.test_training import BUCKET, IMAGE, LONG_ONCE, SPOT, in_s3, request, unpacked
 
 
 def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal: Mortal) -> None:
@@ -22,9 +22,8 @@ def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal:
         described = sagemaker.describe_training_job(TrainingJobName=name)
         return [one["Status"] for one in described["SecondaryStatusTransitions"]]
 
-    work = {"steps": "60", "pause": "0.1"}
-    sagemaker.create_training_job(**request("spot", work, **SPOT))
-    sagemaker.create_training_job(**request("plain", work))
+    sagemaker.create_training_job(**request("spot", LONG_ONCE, **SPOT))
+    sagemaker.create_training_job(**request("plain", LONG_ONCE))
     eventually(lambda: trained("spot") > 2 and trained("plain") > 2)
     interruption = f"{platform.address}/_byollm/sagemaker/training-jobs/plain/interrupt"
     assert "does not run on spot instances" in httpx.post(interruption).json()["message"]
@@ -33,7 +32,7 @@ def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal:
     for name, lost in (("spot", "Interrupted"), ("plain", "Restarting")):
         eventually(lambda name=name: passed(name)[-1] == "Completed", 60)  # type: ignore[misc]
         assert passed(name)[3:5] == [lost, "Starting"]
-        assert unpacked(s3, f"output/{name}/output/model.tar.gz") == {"weights": "step 60"}
+        assert unpacked(s3, f"output/{name}/output/model.tar.gz") == {"weights": "step 1000"}
         logs = (platform.directory / "logs/aws/sagemaker/TrainingJobs").glob(f"{name}-algo-1-*.log")
         first, second = sorted(int(log.read_text().split()[3]) for log in logs)  # "<time> begin at …"
         assert first == 0

@@ -34,6 +34,7 @@ def main() -> None:
     (ROOT / "output/data" / f"seen-{host}.json").write_text(json.dumps(seen))
     kept = ROOT / "checkpoints" / "step"
     step = int(kept.read_text()) if kept.exists() else 0
+    pause = float(given.get("pause_when_resumed" if step else "pause", given.get("pause", "0")))
     print(f"begin at {step}", flush=True)  # noqa: T201 - what is read from its log
 
     def end(number: int, _: object) -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         step += 1
         save(step)
         print(f"step {step} loss: {1 / step:.4f}", flush=True)  # noqa: T201 - what is read from its log
-        time.sleep(float(given.get("pause", "0")))
+        time.sleep(pause)
     if "failure" in given:
         (ROOT / "output" / "failure").write_text(given["failure"])
     finish(step)
