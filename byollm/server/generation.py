@@ -203,7 +203,7 @@ def cut_off(output: Output, job: Job) -> ApiError:
     if output.error == DIED:
         return engine_failed()
     if output.blames is not None:
-        message = f"Invalid value for '{job.grammar_from}': {output.error}."
+        message = f"Invalid value for '{job.grammar_from}': {(output.error or '').removesuffix('.')}."
         return ApiError(400, message, param=job.grammar_from, code="invalid_value")
     log.error("the engine failed on request %s: %s", output.request_id, output.error)
     return internal_error()

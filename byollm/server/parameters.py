@@ -76,7 +76,10 @@ def refusal(fault: ErrorDetails) -> ApiError:
     elif fault["type"] == "extra_forbidden":
         message, code = f"Unknown parameter: '{shorten(param, LONGEST_VALUE)}'.", "unknown_parameter"
     else:
-        message = f"Invalid value for '{param}': {fault['msg']} (got {describe(fault['input'])})."
+        # pydantic names its class there
+        problem = "Input should be an object" if fault["type"] == "model_type" else fault["msg"]
+        where = f"'{param}'" if param else "the request's body"
+        message = f"Invalid value for {where}: {problem} (got {describe(fault['input'])})."
         code = "invalid_type" if fault["type"].endswith("_type") else "invalid_value"
     return ApiError(400, message, param=param, code=code)
 

@@ -117,11 +117,10 @@ def check_fits(prompt_tokens: int, max_tokens: int | None, max_context: int, par
 def too_long(max_context: int, prompt_tokens: str, max_tokens: int | None, param: str) -> ApiError:
     """The error for what does not fit the model's context."""
     wanted = f"the {param} came to {prompt_tokens} tokens"
-    wanted += (
-        " and leaves no room for an answer"
-        if max_tokens is None
-        else f" and {max_tokens} more were asked for"
-    )
+    if max_tokens is None:
+        wanted += ", with no room left for an answer"
+    elif max_tokens > 0:
+        wanted += f" and {max_tokens} more were asked for"
     return ApiError(
         400,
         f"This model's maximum context length is {max_context} tokens. However, {wanted}. "

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from byollm.web.errors import ApiError, internal_error
@@ -50,11 +51,18 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         message, code = f"Unknown request URL: {where}. See docs/api.md for the routes.", "unknown_url"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = ", ".join(_methods(request))
         message, code = f"Not allowed: {where}. This route takes {allowed}.", "method_not_allowed"
+        return error_response(ApiError(error.status_code, message, code=code, headers={"allow": allowed}))
     else:
         message, code = str(error.detail), "invalid_request"
     return error_response(ApiError(error.status_code, message, code=code, headers=error.headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what the routes of a path take; starlette tells that of the first of them."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def answer_nobody(request: Request, error: Exception) -> Response:

@@ -35,9 +35,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_headers_complete(self) -> None:
-        """The head of a request is there; its body has bounds of its own."""
+        """The head of a request is there; its body has bounds of its own.
+
+        Raises:
+            ApiError: it came at once, and is too long; the parser stops then.
+        """
         self._clock.cancel()
         self._in_head = False
+        self._head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            raise too_long()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -46,17 +53,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
-                self._refuse(
-                    ApiError(
-                        431,
-                        f"The request's headers are longer than {MOST_HEAD_BYTES} bytes.",
-                        code="too_large",
-                    )
-                )
+                self._refuse(too_long())
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        self._refuse(ApiError(400, msg, code="invalid_http"))
+        """Answer what is no HTTP, or a head at which the parser was stopped."""
+        stopped = self._head_bytes > MOST_HEAD_BYTES
+        self._refuse(too_long() if stopped else ApiError(400, msg, code="invalid_http"))
 
     def _refuse(self, error: ApiError) -> None:
         body = error.body()
@@ -66,3 +68,8 @@ class HttpProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+def too_long() -> ApiError:
+    """The error for a head that is too long."""
+    return ApiError(431, f"The request's headers are longer than {MOST_HEAD_BYTES} bytes.", code="too_large")

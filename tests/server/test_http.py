@@ -80,6 +80,13 @@ def test_headers_without_end_are_refused(raw: socket.socket) -> None:
         raw.sendall(b"x" * 100_000_000)
 
 
+def test_headers_are_refused_that_are_too_long_and_come_at_once(raw: socket.socket) -> None:
+    raw.sendall(b"GET /ping HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * 2**16 + b"\r\n\r\n")
+    head, body = read_all(raw).split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body)["error"]["code"] == "too_large"
+
+
 def test_many_requests_share_a_connection(raw: socket.socket) -> None:
     raw.sendall((post("/v1/completions", len(BODY)) + BODY) * 3 + post("/ping", 0, "connection: close"))
     answers = read_all(raw)

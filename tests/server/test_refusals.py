@@ -194,6 +194,7 @@ def test_unknown_routes_and_wrong_methods_have_the_same_shape(http: httpx.Client
         ("DELETE", "/v1/models/tiny", "GET"),
         ("PUT", "/invocations", "POST"),
         ("POST", "/ping", "GET"),
+        ("PUT", "/adapters", "GET, POST"),
     ):
         response = http.request(method, path)
         assert refused(response, 405)["code"] == "method_not_allowed"
