@@ -1,9 +1,9 @@
 """What LoRA adapters cost: the same work for the base model and with adapters, alternating in one run.
 
-    python -m bench.adapters --model models/byollm-tiny
+    python -m bench.adapters --model bundled
 
 A variant has some requests at a time, each with one of so many adapters. Its throughput is held against that
-of the base; the last line is one JSON object. The mark is 15 % less at most.
+of the base in the run beside it; the last line is one JSON object. The mark is 15 % less at most.
 """
 
 import json
@@ -23,21 +23,25 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from bench.serve.machine import ForeignCpu
+from bench.serve.models import model_directory
 from byollm.engine import Engine, SamplingParams
 from byollm.modeling import DecoderConfig
 from byollm.modeling.adapter import linear_shapes
 from byollm.modeling.adapter_config import CONFIG, WEIGHTS
 from byollm.settings import load_settings
 
-PROMPT, ANSWER = 128, 128  # tokens
 MARK = 0.85  # of the base's throughput
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model directory.")] = Path("models/byollm-tiny"),
+    model: Annotated[
+        str, typer.Option(help="bundled, smollm2-135m, stablelm-3b or a path.")
+    ] = "bundled",
+    made: Annotated[Path, typer.Option(help="Where the random ones are made.")] = Path("var/peers"),
     rank: Annotated[int, typer.Option(help="Of each adapter.")] = 16,
     adapters: Annotated[list[int] | None, typer.Option(help="How many; by default 1, 4 and 8.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Requests at a time; by default 1, 8, 32.")] = None,
+    tokens: Annotated[int, typer.Option(help="Of each question, and of each answer.")] = 128,
     repeats: Annotated[int, typer.Option(help="Runs of each variant.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
 ) -> None:
@@ -47,7 +51,7 @@ def main(
     settings = load_settings().engine.override(
         speculative="off", prefix_caching=False, adapter_slots=max(counts), max_adapter_rank=rank
     )
-    engine, foreign = Engine.load(model, settings), ForeignCpu()
+    engine, foreign = Engine.load(model_directory(model, made), settings), ForeignCpu()
     with TemporaryDirectory() as directory:
         for number in range(max(counts)):
             write_adapter(Path(directory), engine.runner.config, rank, number)
@@ -57,30 +61,29 @@ def main(
     for requests in batch or [1, 8, 32]:
         speeds: dict[int, list[float]] = {count: [] for count in (0, *counts) if count <= requests}
         for count in speeds:
-            _run(engine, requests, count, repeat=-1)  # the first time fills slots and buffers
+            _run(engine, requests, count, tokens, repeat=-1)  # the first time fills slots and buffers
         for repeat in range(repeats):
             for count, measured in speeds.items():
-                measured.append(_run(engine, requests, count, repeat))
-        base = statistics.median(speeds[0])
+                measured.append(_run(engine, requests, count, tokens, repeat))
         for count, measured in speeds.items():
-            share = statistics.median(measured) / base
+            share = statistics.median(speed / base for speed, base in zip(measured, speeds[0], strict=True))
             spread = f"{statistics.median(measured):,.0f} ({min(measured):,.0f}-{max(measured):,.0f})"
             table.add_row(str(requests), str(count), spread, f"{share:.1%}", "yes" if share >= MARK else "no")
             results.append({"requests": requests, "adapters": count, "tokens_s": measured, "share": share})
     print(
-        f"{model}, rank {rank}, {PROMPT} tokens in, {ANSWER} out, {type(engine.runner).__name__}, "
+        f"{model}, rank {rank}, {tokens} tokens in, {tokens} out, {type(engine.runner).__name__}, "
         f"{torch.get_num_threads()} threads, {_commit()}; others used {foreign.share():.0%} of the machine"
     )
     Console().print(table)
-    print(json.dumps({"model": str(model), "rank": rank, "commit": _commit(), "results": results}))
+    print(json.dumps({"model": model, "rank": rank, "commit": _commit(), "results": results}))
 
 
-def _run(engine: Engine, requests: int, adapters: int, repeat: int) -> float:
+def _run(engine: Engine, requests: int, adapters: int, length: int, repeat: int) -> float:
     """Return the tokens a second of so many requests at a time, adapters in turn."""
     draw = random.Random(f"{requests} {repeat}")
-    params = SamplingParams(max_tokens=ANSWER, temperature=0, ignore_eos=True)
+    params = SamplingParams(max_tokens=length, temperature=0, ignore_eos=True)
     for number in range(requests):
-        prompt = [draw.randrange(engine.limits.vocab_size) for _ in range(PROMPT)]
+        prompt = [draw.randrange(engine.limits.vocab_size) for _ in range(length)]
         adapter = f"adapter-{number % adapters}" if adapters else None
         engine.add_request(str(number), prompt, params, adapter=adapter)
     started = time.perf_counter()

@@ -2,30 +2,11 @@
 
 from dataclasses import dataclass
 
-from byollm.modeling import DecoderConfig
+from bench.serve.models import STABLELM as SHAPE
 
 BANDWIDTH, FLOPS = 600e9, 70e12
 """Of an A10G: bytes and bfloat16 operations a second.
 https://www.baseten.co/blog/nvidia-a10-vs-a10g-for-ml-model-inference/"""
-
-SHAPE = DecoderConfig(
-    family="stablelm",
-    vocab_size=50_304,
-    hidden_size=2560,
-    layers=32,
-    heads=32,
-    kv_heads=32,
-    head_dim=80,
-    intermediate_size=6912,
-    max_positions=4096,
-    norm="layer",
-    norm_bias=True,
-    rotary_dim=20,
-    qk_norm=False,
-    tie_embeddings=False,
-)
-"""StableLM-3B's."""
-
 
 @dataclass(frozen=True)
 class Weights:
