@@ -1,5 +1,6 @@
 """Bare engines: a process without a server, told what to do through its standard input."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -40,8 +41,9 @@ class Engine:
     def generate(self, prompts: list[list[int]], tokens: int) -> Reply:
         """Let it answer prompts."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its log says why
+            self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
+            self._process.stdin.flush()
         reply = self._read()
         counts = [len(times) for times in reply["times"]]
         if counts != [tokens] * len(prompts):

@@ -119,7 +119,10 @@ def _byollm(contender: Contender, setup: Setup, port: int) -> Command:
 def _llama(contender: Contender, setup: Setup, port: int) -> Command:
     python = contender.python(setup.peers)
     request: list[str | Path] = [python, WORKERS / "gguf_files.py", setup.request(contender.weights)]
-    file = subprocess.run(request, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+    done = subprocess.run(request, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ContenderError(f"the model could not be converted: {done.stderr[-800:]}")
+    file = done.stdout.splitlines()[-1]
     threads = str(setup.threads)
     command: list[str | Path] = [python.with_name("llama-server"), "--model", file, "--port", str(port)]
     command += ["--parallel", str(SLOTS), "--cont-batching", "--ctx-size", str(SLOTS * LENGTH)]
