@@ -1,9 +1,13 @@
 """Where the model runs and with which numbers."""
 
+import logging
+
 import torch
 
 from byollm.engine.errors import EngineError
 from byollm.settings.engine import EngineSettings
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(settings: EngineSettings) -> torch.device:
@@ -12,13 +16,17 @@ def choose_device(settings: EngineSettings) -> torch.device:
     Raises:
         EngineError: CUDA is asked for and torch finds none.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    if settings.device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    if settings.device == "cuda":
         raise EngineError(
             "engine.device is cuda, but torch finds no CUDA device: use cpu or auto, or check the driver"
         )
-    if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(settings.device)
+    if settings.device == "auto" and torch.version.cuda is not None:  # where a GPU should be, it is missed
+        logger.warning(
+            "computing on the processor: PyTorch is built for CUDA %s, but finds no GPU", torch.version.cuda
+        )
+    return torch.device("cpu")
 
 
 def choose_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:

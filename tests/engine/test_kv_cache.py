@@ -89,6 +89,20 @@ def test_absent_gpu_is_named() -> None:
         choose_device(EngineSettings(device="cuda"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_pytorch_for_gpus_without_one_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    choose_device(EngineSettings(device="cpu"))
+    assert not caplog.messages
+    assert choose_device(EngineSettings()) == CPU
+    assert caplog.messages == ["computing on the processor: PyTorch is built for CUDA 13.0, but finds no GPU"]
+    monkeypatch.setattr(torch.version, "cuda", None)
+    choose_device(EngineSettings())
+    assert len(caplog.messages) == 1
+
+
 def test_a_cache_takes_memory_as_it_is_written() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
