@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byollm.modeling import IncrementalDetokenizer, Tokenizer
@@ -12,14 +12,18 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.l
         ["hello", " ", "  ", "漢字", "😀", "👩‍👩‍👧", "é", "\n", "▁", "<|im_end|>", "</s>", "\u202e"]
     )
 ).map("".join)
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DIRECTORIES = ["byte_level_directory", "sentencepiece_directory", "metaspace_directory"]
 
 
-@pytest.fixture(params=DIRECTORIES)
+@pytest.fixture(scope="module", params=DIRECTORIES)
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     """A tokenizer of each kind."""
     return Tokenizer.load(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def byte_level(byte_level_directory: Path) -> Tokenizer:
+    return Tokenizer.load(byte_level_directory)
 
 
 def pushed(tokenizer: Tokenizer, ids: list[int], skip_special: bool = True) -> list[str]:
@@ -27,7 +31,6 @@ def pushed(tokenizer: Tokenizer, ids: list[int], skip_special: bool = True) -> l
     return [*(stream.push(id) for id in ids), stream.flush()]
 
 
-@QUICK
 @given(text=ANY_TEXT, skip_special=st.booleans())
 def test_pushes_of_a_text_are_what_the_library_decodes(
     tokenizer: Tokenizer, text: str, skip_special: bool
@@ -38,29 +41,24 @@ def test_pushes_of_a_text_are_what_the_library_decodes(
     assert tokenizer.decode(ids, skip_special) == expected
 
 
-@QUICK
 @given(data=st.data())
 def test_pushes_of_any_tokens_are_decode(tokenizer: Tokenizer, data: st.DataObject) -> None:
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 3), max_size=40))
     assert "".join(pushed(tokenizer, ids)) == tokenizer.decode(ids)
 
 
-@QUICK
 @given(data=st.data(), skip_special=st.booleans())
 def test_any_byte_level_tokens_are_what_the_library_decodes(
-    byte_level_directory: Path, data: st.DataObject, skip_special: bool
+    byte_level: Tokenizer, data: st.DataObject, skip_special: bool
 ) -> None:
-    tokenizer = Tokenizer.load(byte_level_directory)
-    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=40))
-    expected = tokenizer._tokenizer.decode(ids, skip_special_tokens=skip_special)
-    assert "".join(pushed(tokenizer, ids, skip_special)) == expected
+    ids = data.draw(st.lists(st.integers(0, byte_level.vocab_size - 1), max_size=40))
+    expected = byte_level._tokenizer.decode(ids, skip_special_tokens=skip_special)
+    assert "".join(pushed(byte_level, ids, skip_special)) == expected
 
 
-@QUICK
 @given(text=ANY_TEXT.filter(lambda text: "�" not in text))
-def test_no_push_holds_half_a_character(byte_level_directory: Path, text: str) -> None:
-    tokenizer = Tokenizer.load(byte_level_directory)
-    pieces = pushed(tokenizer, tokenizer.encode(text), skip_special=False)
+def test_no_push_holds_half_a_character(byte_level: Tokenizer, text: str) -> None:
+    pieces = pushed(byte_level, byte_level.encode(text), skip_special=False)
     assert "�" not in "".join(pieces)
     assert "".join(pieces) == text
 

@@ -6,6 +6,8 @@ import httpx
 import openai
 import pytest
 
+from tests.server.support import wait_for
+
 
 def ask(client: openai.OpenAI, **changes: Any) -> Any:
     return client.completions.create(
@@ -176,4 +178,4 @@ def test_one_bad_prompt_refuses_all_and_leaves_nothing_behind(
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError):
             ask(client, prompt=[[5], [6], [4000]], stream=stream)
-    assert http.get("/health").json()["requests"] == {"running": 0, "waiting": 0}
+    wait_for(lambda: http.get("/health").json()["requests"] == {"running": 0, "waiting": 0})
