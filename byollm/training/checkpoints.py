@@ -65,7 +65,11 @@ class Checkpoints:
         return True
 
     def newest(self) -> Checkpoint | None:
-        """Read the newest checkpoint that is whole; None where there is none at all.
+        """Read the newest checkpoint that is whole; None where the run has not got beyond its beginning.
+
+        That is so where there is none at all, and where there is only that of step 0, before anything was
+        learned, and it is damaged: a copy of it was broken off, as when a spot instance is reclaimed while
+        SageMaker copies to S3. It is removed.
 
         Raises:
             ResumeError: there are checkpoints, and all of them are damaged.
@@ -79,6 +83,10 @@ class Checkpoints:
                 # cloned: the file's pages are neither aligned as torch aligns nor sure to stay
                 tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
                 return Checkpoint(_step(path), tensors, state)
+            if found == [path] and _step(path) == 0:
+                self._warn(f"{path}: damaged ({fault}); nothing was learned before it, the run begins anew")
+                shutil.rmtree(path)
+                return None
             self._warn(f"{path}: damaged ({fault}); falling back to the checkpoint before it")
         if found:
             raise ResumeError(

@@ -66,6 +66,22 @@ def test_where_all_are_damaged_nothing_is_trained_anew_in_silence(tmp_path: Path
         checkpoints.newest()
 
 
+def test_a_damaged_beginning_is_begun_anew_where_nothing_else_is_there(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warnings.append)
+    checkpoints.save(checkpoint(0))
+    (tmp_path / "step-00000000" / "state.json").unlink()
+    assert checkpoints.newest() is None
+    assert "state.json is missing" in warnings[0]
+    assert "begins anew" in warnings[0]
+    assert names(tmp_path) == []
+    for step in (0, 5):
+        checkpoints.save(checkpoint(step))
+        (tmp_path / f"step-{step:08d}" / "DONE").unlink()
+    with pytest.raises(ResumeError, match="no checkpoint is whole"):
+        checkpoints.newest()
+
+
 def test_what_a_kill_left_of_an_unfinished_one_is_removed(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, pytest.fail)
     checkpoints.save(checkpoint(1))
