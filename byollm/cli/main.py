@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from byollm import __version__
-from byollm.cli import config, data
+from byollm.cli import config, cost, data
 from byollm.cli.deploy import deploy
 from byollm.cli.destroy import destroy
 from byollm.cli.doctor import doctor
@@ -65,6 +65,7 @@ app.command()(status)
 app.command()(logs)
 app.command()(down)
 app.command()(doctor)
+app.add_typer(cost.app, name="cost")
 app.command()(deploy)
 app.command()(publish)
 app.command()(destroy)
