@@ -1,7 +1,7 @@
 """Real processes, really killed: what is left resumes bit for bit."""
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -11,49 +11,59 @@ from typing import Any
 import pytest
 
 from byollm.training.pretrain import pretrain
+from tests.training.killed import MOMENTS
 from tests.training.support import Recorder, recipe, result
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(
-    run: Path, data: Path, call: str = "none", pattern: str = "", when: str = ""
-) -> subprocess.Popen[bytes]:
-    script = Path(__file__).with_name("killed.py")
-    command = [sys.executable, script, run, data, call, pattern, when]
+def start(runs: Path, data: Path, *names: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, Path(__file__).with_name("killed.py"), runs, data, *names]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize(
-    ("call", "pattern", "when"),
-    [
-        ("fsync", "*/.step-00000005.new/state.json", "before"),  # tensors written, nothing promised
-        ("fsync", "*/.step-00000005.new/DONE", "after"),  # complete, not yet in its place
-        ("rename", "*/.step-00000005.new", "before"),
-        ("rename", "*/.step-00000005.new", "after"),  # in its place, an older one not yet removed
-        ("fsync", "*/log.jsonl", "before"),  # before the very first checkpoint
-    ],
-)
+@pytest.fixture(scope="module")
+def killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is left of processes that were killed, each at another moment."""
+    runs = tmp_path_factory.mktemp("killed")
+    process = start(runs, data, *MOMENTS)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors.decode()
+    return runs
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_inside_a_checkpoint_costs_no_bit(
-    call: str, pattern: str, when: str, data: Path, tmp_path: Path, unbroken: dict[str, Any]
+    moment: str, killed: Path, data: Path, tmp_path: Path, unbroken: dict[str, Any]
 ) -> None:
-    process = start(tmp_path / "run", data, call, pattern, when)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-    assert pretrain(recipe(), data, tmp_path / "run", Recorder()).finished
-    assert result(tmp_path / "run") == unbroken
-    left = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    run = shutil.copytree(killed / moment, tmp_path / "run")
+    assert not (run / "model").exists()
+    assert pretrain(recipe(), data, run, Recorder()).finished
+    assert result(run) == unbroken
+    left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert left == ["step-00000011", "step-00000012"]
 
 
-def test_a_kill_at_any_moment_costs_no_bit(data: Path, tmp_path: Path, unbroken: dict[str, Any]) -> None:
+def test_a_kill_while_the_first_checkpoint_was_copied_costs_no_bit(
+    killed: Path, data: Path, tmp_path: Path, unbroken: dict[str, Any]
+) -> None:
+    # What SageMaker had copied to S3, file by file, and gives to the instance that goes on.
     run = tmp_path / "run"
-    process = start(run, data)
+    first = Path("checkpoints/step-00000000/tensors.safetensors")
+    (run / first).parent.mkdir(parents=True)
+    shutil.copy(killed / "the very first just in its place" / first, run / first)
+    assert pretrain(recipe(), data, run, Recorder()).finished
+    assert result(run) == unbroken
+
+
+def test_a_kill_at_any_moment_costs_no_bit(data: Path, tmp_path: Path, unbroken: dict[str, Any]) -> None:
+    process, run = start(tmp_path, data, "alive"), tmp_path / "alive"
     log = run / "log.jsonl"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and log.read_bytes().count(b"\n") >= 4:
             process.kill()
+        time.sleep(0.01)
     process.communicate(timeout=60)
     assert pretrain(recipe(), data, run, Recorder()).finished
     assert result(run) == unbroken

@@ -3,11 +3,14 @@
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import pytest
 
+from byollm.training.evaluation import tasks
 from byollm.training.evaluation.errors import EvaluationError
 from byollm.training.evaluation.scorer import DecoderScorer, document_start
 from byollm.training.evaluation.tasks import run_tasks
@@ -81,7 +84,12 @@ def test_a_task_of_a_yaml_file_runs(scorer: DecoderScorer, tmp_path: Path) -> No
         run_tasks(scorer, [str(file)], tmp_path)
 
 
-def test_an_unknown_task_is_refused_with_what_there_is(scorer: DecoderScorer, tmp_path: Path) -> None:
+def test_an_unknown_task_is_refused_with_what_there_is(
+    scorer: DecoderScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Path(lm_eval.tasks.__file__).with_name("hellaswag")  # to read thousands takes half a minute
+    few = partial(tasks.TaskManager, include_defaults=False, include_path=str(one))
+    monkeypatch.setattr(tasks, "TaskManager", few)
     with pytest.raises(
         EvaluationError, match=r"unknown task 'hellaswagg'; there is blimp.*close.*: hellaswag"
     ):
