@@ -92,9 +92,7 @@ class Engine:
         self._masks = GrammarWorker()
         self._eos_ids = frozenset(tokenizer.eos_ids) if tokenizer is not None else frozenset[int]()
         self._unfinished: dict[str, list[Request]] = {}
-        self._prompt_tokens_total = 0
-        self._generation_tokens_total = 0
-        self._steps_total = 0
+        self._prompt_tokens_total = self._generation_tokens_total = self._steps_total = 0
         self._last_step_seconds = 0.0
 
     @classmethod
@@ -227,10 +225,12 @@ class Engine:
         A request whose computation fails ends with finish_reason "error"; the others go on.
         """
         started = time.perf_counter()
-        outputs = [] if self.scheduler.roomy else self._postprocess(self._overlap.land())
-        under_way = self._overlap.chunks
-        drafts = {} if under_way else self._drafter.propose(self.scheduler.running)
-        chunks = self.scheduler.schedule(drafts, under_way)
+        drafts = self._drafter.propose(self.scheduler.running)
+        runs = self._overlap.land() if drafts or not self.scheduler.roomy else []
+        outputs = self._postprocess(runs)
+        if runs:  # what there was to quote has grown
+            drafts = self._drafter.propose(self.scheduler.running)
+        chunks = self.scheduler.schedule(drafts, self._overlap.chunks)
         for adapter, error in self.adapters.fill():
             guilty = [request for request in self.scheduler.running if request.adapter is adapter]
             outputs += [self._fail(request, failure_of(error)) for request in guilty]

@@ -23,7 +23,7 @@ from byollm.modeling import Adapter, Decoder
 from byollm.settings.engine import EngineSettings
 
 BUCKETS = (1, 2, 4, *range(8, 65, 8), *range(96, 257, 32), 384, 512)
-"""Numbers of sequences for which a step is captured; where more decode, it is launched kernel by kernel."""
+"""Numbers of rows for which a step is captured; where more are decoded, it is launched kernel by kernel."""
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -69,8 +69,8 @@ class _Step(NamedTuple):
 class GpuRunner:
     """One forward pass a step, like `ModelRunner`; the tokens chosen last stay on the device.
 
-    Steps that only decode are computed as captured, from head to sampler, with the rows filled up to one of
-    `BUCKETS`; all others kernel by kernel.
+    Steps that only decode, drafts among them, are computed as captured, from head to sampler, with the rows
+    filled up to one of `BUCKETS`; all others kernel by kernel.
 
     Args:
         decoder: the model, on its device.
@@ -97,7 +97,7 @@ class GpuRunner:
         self._width = -(-context // BLOCK_SIZE)
         self._most = max_running
         self._capture = capture
-        self._steps: dict[tuple[int, bool], _Step] = {}  # by sequences, and whether some have adapters
+        self._steps: dict[tuple[int, bool], _Step] = {}  # by rows, and whether some have adapters
         groups = [group for layer in self._decoder.layers for group in layer.groups]
         self._adapters = GpuAdapters(groups, adapter_slots, self.dtype, self.device)
         room = next((size for size in BUCKETS if size >= max_running), max_running)
@@ -176,12 +176,13 @@ class GpuRunner:
         """Compute chunks, those of one row first; return their logits (samples, vocab)."""
         pieces = [Piece(chunk.tokens, chunk.start, chunk.request.blocks, chunk.slot) for chunk in chunks]
         sources = [self._owners[c.request] if c.tokens[-1] == UNREAD else -1 for c in chunks]
-        bucket = next((size for size in BUCKETS if size >= len(chunks)), None)
-        if bucket is not None and all(c.rows == 1 and c.end - c.start == 1 for c in chunks):
+        rows = sum(chunk.rows for chunk in chunks)
+        bucket = next((size for size in BUCKETS if rows <= size <= len(self._chosen)), None)
+        if bucket is not None and all(chunk.rows == chunk.end - chunk.start for chunk in chunks):
             key = bucket, _adapted(pieces)
             step = self._steps.get(key) or self._prepare(*key)
-            step.batch.copy_(self._fill(step.batch.layout, pieces, sources, samples))
-            return step.replay()[: len(chunks)]
+            step.batch.copy_(self._fill(step.batch.layout, *_singles(pieces, sources), samples))
+            return step.replay()[:rows]
         batch = self._send(pieces, sources, samples)
         hidden = self._forward(batch, self.cache, _adapted(pieces))
         if choose and samples:
@@ -277,6 +278,15 @@ def make_gpu_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings)
 def _order(lengths: Sequence[int]) -> list[int]:
     """The order of a batch: what has one row first."""
     return sorted(range(len(lengths)), key=lambda i: lengths[i] > 1)
+
+
+def _singles(pieces: Sequence[Piece], sources: Sequence[int]) -> tuple[list[Piece], list[int]]:
+    """Return drafts row by row, as sequences with the same blocks: each row sees only those before it."""
+    rows, origins = [], []
+    for (tokens, start, blocks, slot), source in zip(pieces, sources, strict=True):
+        rows += [Piece([token], start + index, blocks, slot) for index, token in enumerate(tokens)]
+        origins += [-1] * (len(tokens) - 1) + [source]
+    return rows, origins
 
 
 def _adapted(pieces: Sequence[Piece]) -> bool:

@@ -3,9 +3,10 @@
 A GPU would otherwise wait while the host reads tokens, turns them into text and prepares the next step. The
 tokens it has chosen are fed to it where they are; the host learns of them while the next step is computed.
 Until then each stands as UNREAD in its sequence, whose blocks nobody may take: the engine reads the tokens
-first where a sequence might be preempted. A sequence that turns out to have ended has a row too many in the
-step launched since; what that row gives is dropped, and what it wrote went to blocks that were still its own:
-work that is launched later, by whoever holds them next, comes after it on the device.
+first where a sequence might be preempted, and where a draft is likely to pay, for that has to follow them. A
+sequence that turns out to have ended has a row too many in the step launched since; what that row gives is
+dropped, and what it wrote went to blocks that were still its own: work that is launched later, by whoever
+holds them next, comes after it on the device.
 """
 
 import logging

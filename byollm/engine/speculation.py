@@ -9,7 +9,7 @@ did the last time.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from byollm.engine.request import Request
+from byollm.engine.request import UNREAD, Request
 
 # In units of a step over a single row, as measured on a CPU with a small model; see bench/LOG.md.
 DRAFT_COST = 0.1  # a sequence with several rows instead of one
@@ -71,13 +71,18 @@ class Drafter:
         self.drafts = self.drafted = self.right = 0  # drafts verified, their tokens, those that came true
 
     def propose(self, running: Sequence[Request]) -> dict[Request, list[int]]:
-        """Return drafts for the next step, for those sequences that get one."""
+        """Return drafts for the next step, for those sequences that get one.
+
+        The draft of a sequence whose last token is unread begins with a guess of that token: it is no draft
+        for the next step yet, but reason to read the token before that.
+        """
         if draft_length(1.0, len(running), self._most) == 0:
             return {}  # too many run, however good the guesses
         drafts = {}
         for request in running:
             room = request.max_tokens - request.completion_tokens - 1  # the step itself yields a token
-            if request.remaining != 1 or room < 1 or len(request.tokens) <= self._match:
+            known = request.tokens[:-1] if request.tokens[-1] == UNREAD else request.tokens
+            if request.remaining != 1 or room < 1 or len(known) <= self._match:
                 continue
             if request.history is None:
                 request.history = History()
@@ -86,7 +91,7 @@ class Drafter:
             if count == 0:
                 history.tried *= FADE
                 history.right *= FADE
-            elif draft := history.find(request.tokens, self._match, count):
+            elif draft := history.find(known, self._match, count):
                 drafts[request] = draft
         return drafts
 

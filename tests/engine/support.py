@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from byollm.engine import Engine, Output, OutputStream
-from byollm.engine.request import Request
+from byollm.engine.request import UNREAD, Request
 from byollm.engine.sampling_params import SamplingParams
 from byollm.engine.speculation import Drafter
 from byollm.engine.text_stream import TextStream
@@ -70,9 +70,9 @@ class Oracle(Drafter):
     def propose(self, running: Sequence[Request]) -> dict[Request, list[int]]:
         drafts = {}
         for request in running:
-            known = len(request.tokens)
+            known = len(request.tokens) - (request.tokens[-1] == UNREAD)
             for sequence in self._sequences:
-                if sequence[:known] == request.tokens and request.remaining == 1:
+                if sequence[:known] == request.tokens[:known] and request.remaining == 1:
                     room = request.max_tokens - request.completion_tokens - 1
                     draft = sequence[known : known + min(room, self._random.randint(0, 8))]
                     drafts[request] = [t if self._random.random() > self._wrong else 3 for t in draft]

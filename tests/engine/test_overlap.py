@@ -18,7 +18,7 @@ from byollm.engine.scheduler import Chunk
 from byollm.modeling import Decoder, Tokenizer
 from byollm.settings.engine import EngineSettings
 from tests.engine.conftest import make_decoder
-from tests.engine.support import collect, run
+from tests.engine.support import Oracle, collect, run
 
 MakeEngine = Callable[..., Engine]
 PROMPT = [5, 9, 40, 7]
@@ -119,6 +119,44 @@ def test_next_step_is_launched_before_tokens_are_read(make_ahead: MakeEngine) ->
         counts.append([output.completion_tokens for output in engine.step()])
     assert counts == [[], [1], [2], [3], [4], [5]]
     assert engine.runner.submitted == 5  # that the fifth is the last is known beforehand
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_tokens_are_read_before_the_next_step_where_a_draft_promises_more(
+    make_engine: MakeEngine, make_ahead: MakeEngine, temperature: float
+) -> None:
+    prompts = [PROMPT * (3 + i) for i in range(4)]
+    plain, ahead = (
+        make_engine(kernels="torch", speculative="off", cache_blocks=14),
+        make_ahead(cache_blocks=14),
+    )
+    for engine in (plain, ahead):
+        for i, prompt in enumerate(prompts):
+            params = SamplingParams(max_tokens=30 + 5 * i, temperature=temperature, seed=i)
+            engine.add_request(str(i), prompt, params)
+    expected = run(plain)
+    # Of two answers something is known, beyond their beginning and not to their end.
+    told = Oracle([prompts[i] + expected[str(i), 0].token_ids[: 24 + i] for i in (1, 3)])
+    ahead._drafter = told
+    assert seen(run(ahead)) == seen(expected)
+    assert told.drafted > told.right > 10
+    assert ahead.runner.submitted > 10
+    assert ahead.runner.most_under_way == 2
+    assert ahead.stats().free_blocks == 14
+
+
+def test_text_that_repeats_itself_is_guessed_behind_tokens_that_are_unread(
+    make_engine: MakeEngine, make_ahead: MakeEngine
+) -> None:
+    params = SamplingParams(max_tokens=100, temperature=0)
+    plain, ahead = make_engine(kernels="torch", speculative="off"), make_ahead(speculative_match=2)
+    for engine in (plain, ahead):
+        engine.add_request("a", PROMPT, params)
+    assert seen(run(ahead)) == seen(run(plain))
+    stats = ahead.stats()
+    assert stats.accepted_tokens_total > 20
+    assert ahead.runner.submitted > 5
+    assert ahead.runner.most_under_way == 2
 
 
 def test_row_of_a_sequence_that_had_ended_is_dropped(
