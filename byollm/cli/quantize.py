@@ -36,6 +36,13 @@ def quantize(
     group: Annotated[
         int | None, typer.Option(help="Weights that share a scale, a multiple of 32; 128, and 64 for nf4.")
     ] = None,
+    double_quant: Annotated[
+        bool,
+        typer.Option(
+            "--double-quant",
+            help="For nf4: round the scales too, as QLoRA with bnb_4bit_use_double_quant does.",
+        ),
+    ] = False,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Text like the model's own, with which GPTQ chooses the numbers: less is lost."),
@@ -70,7 +77,7 @@ def quantize(
     console = Console(highlight=False, soft_wrap=True)
     if calibrate is not None and scheme == "nf4":
         raise typer.BadParameter("nf4 has the numbers of bitsandbytes; --calibrate is for int4 and int8")
-    chosen, text = _scheme(scheme, group), _text(calibrate)
+    chosen, text = _scheme(scheme, group, double_quant), _text(calibrate)
     model = open_source(source, settings)
     folder = s3_folder(out, settings) if out.startswith(S3) else None
     if evaluate is not None and _directory(model) is None:
@@ -93,11 +100,11 @@ def quantize(
     _report(record, out, console)
 
 
-def _scheme(kind: Literal["int4", "int8", "nf4"], group: int | None) -> "Scheme":
+def _scheme(kind: Literal["int4", "int8", "nf4"], group: int | None, double: bool) -> "Scheme":
     from byollm.kernels.packed import NF4_GROUP, Scheme
 
     try:
-        return Scheme(kind, group or (NF4_GROUP if kind == "nf4" else 128))
+        return Scheme(kind, group or (NF4_GROUP if kind == "nf4" else 128), double)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

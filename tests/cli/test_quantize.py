@@ -68,6 +68,18 @@ def test_a_group_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "multiple of 32" in ran.output
 
 
+def test_scales_of_nf4_are_rounded_too_where_qlora_did(model: Path, tmp_path: Path) -> None:
+    done(model, tmp_path / "out", "--scheme", "nf4", "--double-quant")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantization_config"]["double"] is True
+    scheme = load_decoder(tmp_path / "out").scheme
+    assert scheme is not None
+    assert scheme.double
+    ran = quantize(model, tmp_path / "other", "--scheme", "int4", "--double-quant")
+    assert ran.exit_code == 2
+    assert "double quantisation is for nf4" in " ".join(ran.output.replace("│", " ").split())
+
+
 def test_nf4_is_not_calibrated(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("Once upon a time")
     ran = quantize(BUNDLED, tmp_path / "out", "--scheme", "nf4", "--calibrate", tmp_path / "text")

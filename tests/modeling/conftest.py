@@ -152,3 +152,23 @@ def sentencepiece_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def metaspace_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer with a Metaspace decoder."""
     return write_tokenizer(tmp_path_factory.mktemp("metaspace"), metaspace(), eos_token="</s>")
+
+
+@pytest.fixture
+def double_quantisation_as_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have bitsandbytes round scales as its kernel for GPUs does, on which QLoRA trains.
+
+    Its library for CPUs takes the other neighbour for a few of them in a thousand; its own definition of the
+    operation, in torch, does not.
+    """
+    import bitsandbytes.functional as bnb
+
+    definition = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
+
+    def quantize_blockwise(weight: Tensor, blocksize: int) -> tuple[Tensor, bnb.QuantState]:
+        code = bnb.create_dynamic_map()
+        operation = torch.ops.bitsandbytes.quantize_blockwise.default
+        codes, largest = operation.redispatch(definition, weight, code, blocksize)
+        return codes, bnb.QuantState(absmax=largest, code=code, blocksize=blocksize, dtype=weight.dtype)
+
+    monkeypatch.setattr(bnb, "quantize_blockwise", quantize_blockwise)
