@@ -69,6 +69,7 @@ def machine(platform: Platform) -> Iterator[str]:
             Handler="handler.handle",
             Role=arn,
             Code={"ZipFile": bundle(handler=code)},
+            Timeout=60,
         )
         filled[name] = made["FunctionArn"]
     for name, value in filled.items():
