@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ class Platform:
         }
 
     def client(self, service: str, region: str = REGION) -> Any:
-        session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)
-        return session.client(service, endpoint_url=self.address)
+        return _client(self.address, service, region)
 
     def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = httpx.get(f"{self.address}/_byollm/health").json()
@@ -59,6 +59,12 @@ class Platform:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+
+@cache
+def _client(address: str, service: str, region: str) -> Any:
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)
+    return session.client(service, endpoint_url=address)
 
 
 @dataclass
