@@ -100,7 +100,7 @@ def test_a_component_answers_scales_to_zero_and_wakes(hosting: Hosting) -> None:
     described = scale(hosting, name, 2)
     assert described["RuntimeConfig"] == {"DesiredCopyCount": 2, "CurrentCopyCount": 2}
     assert instances(hosting, endpoint) == 2
-    assert len(hosting.pids(endpoint, calls=40, **to)) == 2
+    assert len(hosting.pids(endpoint, calls=20, **to)) == 2
     remove(hosting, endpoint)
 
 

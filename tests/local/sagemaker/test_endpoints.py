@@ -21,7 +21,7 @@ def test_an_endpoint_is_created_described_and_deleted_with_its_processes(hosting
     (variant,) = described["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (2, 2)
     assert variant["DeployedImages"][0]["SpecifiedImage"] == IMAGE
-    pids = hosting.pids(endpoint, calls=40)
+    pids = hosting.pids(endpoint, calls=20)
     assert len(pids) == 2
     hosting.delete(endpoint)
     assert not any(map(running, pids))
@@ -56,13 +56,13 @@ def test_requests_are_split_by_weight_and_a_variant_can_be_named(hosting: Hostin
     described = hosting.settled(endpoint)["ProductionVariants"]
     assert [(one["CurrentWeight"], one["CurrentInstanceCount"]) for one in described] == [(1, 1), (1, 2)]
     assert {hosting.invoke(endpoint)["name"] for _ in range(40)} == {"a", "b"}
-    assert len(hosting.pids(endpoint, calls=40, TargetVariant="b")) == 2
+    assert len(hosting.pids(endpoint, calls=20, TargetVariant="b")) == 2
     hosting.delete(endpoint)
 
 
 def test_scaling_in_ends_processes(hosting: Hosting) -> None:
     endpoint = hosting.endpoint(hosting.variant(count=2))
-    pids = hosting.pids(endpoint, calls=40)
+    pids = hosting.pids(endpoint, calls=20)
     desired = [{"VariantName": "main", "DesiredInstanceCount": 1}]
     hosting.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=endpoint, DesiredWeightsAndCapacities=desired

@@ -97,7 +97,7 @@ def test_a_killed_front_leaves_no_process_and_brings_everything_back(front_proce
 
     for endpoint in (serving, updating, creating, for_components):
         assert hosting.settled(endpoint)["EndpointStatus"] == "InService"
-    assert len(hosting.pids(serving, calls=40)) == 2
+    assert len(hosting.pids(serving, calls=20)) == 2
     assert says(hosting, updating) == {"green"}
     assert hosting.invoke(creating)["name"] == "main"
     assert settled(hosting, placed)["RuntimeConfig"]["CurrentCopyCount"] == 1

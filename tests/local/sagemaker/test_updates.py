@@ -41,7 +41,7 @@ def alarm(hosting: Hosting, state: str) -> Members:
     return {"Alarms": [{"AlarmName": name}]}
 
 
-def says(hosting: Hosting, endpoint: str, calls: int = 30) -> set[str]:
+def says(hosting: Hosting, endpoint: str, calls: int = 20) -> set[str]:
     return {hosting.invoke(endpoint)["name"] for _ in range(calls)}
 
 
@@ -107,7 +107,7 @@ def test_an_alarm_sends_the_new_version_back(hosting: Hosting, deployment: Membe
     assert described["EndpointConfigName"] == config
     assert f"ALARM state during the deployment: {name}" in described["FailureReason"]
     assert says(hosting, endpoint) == {"blue"}
-    assert len(hosting.pids(endpoint, calls=30)) == 2
+    assert len(hosting.pids(endpoint, calls=20)) == 2
     hosting.delete(endpoint)
 
 
@@ -118,12 +118,12 @@ def test_an_alarm_sends_the_new_version_back(hosting: Hosting, deployment: Membe
 )
 def test_a_version_that_does_not_come_up_changes_nothing(hosting: Hosting, deployment: Members) -> None:
     endpoint = hosting.endpoint(named(hosting, "blue", count=2))
-    before = hosting.pids(endpoint, calls=30)
+    before = hosting.pids(endpoint, calls=20)
     hosting.update(endpoint, named(hosting, "green", count=2, CRASH="1"), DeploymentConfig=deployment)
     described = hosting.settled(endpoint)
     assert described["EndpointStatus"] == "InService"
     assert "did not pass the ping health check" in described["FailureReason"]
-    assert hosting.pids(endpoint, calls=30) == before
+    assert hosting.pids(endpoint, calls=20) == before
     hosting.delete(endpoint)
 
 
@@ -136,7 +136,7 @@ def test_a_rolling_update_replaces_batch_by_batch(hosting: Hosting) -> None:
     eventually(lambda: says(hosting, endpoint, calls=10) == {"blue", "green"})
     hosting.settled(endpoint)
     assert says(hosting, endpoint) == {"green"}
-    assert len(hosting.pids(endpoint, calls=30)) == 2
+    assert len(hosting.pids(endpoint, calls=20)) == 2
     hosting.delete(endpoint)
 
 
