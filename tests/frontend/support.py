@@ -93,7 +93,7 @@ def serving_page(api: str, log: Path) -> Iterator[str]:
         wait_for(ready, "the page", 60)
         yield address[0]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
         assert "went outside" not in log.read_text(), log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:

@@ -51,7 +51,7 @@ class Server:
     def metric(self, name: str, **labels: str) -> float:
         """The value of one series of /metrics; 0 if it is not there."""
         total = 0.0
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines():
             found = re.fullmatch(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)", line)
             if found and found[1] == f"byollm:{name}":
                 given = dict(re.findall(r'(\w+)="([^"]*)"', found[2] or ""))
