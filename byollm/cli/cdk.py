@@ -3,12 +3,13 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Self
 
 from byollm.settings import REPOSITORY, AwsSettings, ByollmError
 
@@ -25,6 +26,7 @@ def run_cdk(
     env: str,
     aws: AwsSettings,
     variables: Mapping[str, str] | None = None,
+    assembly: Path | None = None,
     repository: Path = REPOSITORY,
     output: IO[bytes] | None = None,
 ) -> None:
@@ -36,19 +38,19 @@ def run_cdk(
         env: names the environment.
         aws: says which AWS is meant.
         variables: further environment variables, such as `BYOLLM__IMAGES__GATEWAY`.
+        assembly: the folder of its templates, see `Synthesis`; by default they are made.
         repository: where `app.py` and `node_modules` are.
         output: takes what it says, in place of the terminal.
 
     Raises:
         CdkError: it is not installed, or it failed.
     """
-    told = _environment(aws) | dict(variables or {})
-    app = shlex.join([sys.executable, "app.py"])
     # A folder of its own for the templates: two runs from one checkout do not meet.
-    with TemporaryDirectory(prefix="byollm-cdk-") as assembly:
-        line = [*cdk_command(repository), command, *arguments, "--app", app, "--output", assembly]
-        line += ["--context", f"env={env}", "--no-notices"]
+    with TemporaryDirectory(prefix="byollm-cdk-") as own:
+        line = [*cdk_command(repository), command, *arguments]
+        line += ["--app", str(assembly), "--no-notices"] if assembly else _of_the_app(env, Path(own))
         errors = subprocess.STDOUT if output else None
+        told = _environment(aws) | dict(variables or {})
         child = subprocess.Popen(line, cwd=repository, env=told, stdout=output, stderr=errors)
         status = _wait(child)
     if status:
@@ -65,6 +67,69 @@ def _wait(child: "subprocess.Popen[bytes]") -> int:
         except subprocess.TimeoutExpired:
             child.kill()
         raise
+
+
+class Synthesis:
+    """The templates of the app of environment `env`, made by a child while other things are done.
+
+    What was made is removed at the end of the `with` block, and a child that is still at it is ended.
+
+    Args:
+        env: names the environment.
+        aws: says which AWS is meant.
+        variables: further environment variables.
+        repository: where `app.py` and `node_modules` are.
+    """
+
+    def __init__(
+        self, *, env: str, aws: AwsSettings, variables: Mapping[str, str], repository: Path = REPOSITORY
+    ) -> None:
+        self._env, self._repository = env, repository
+        self._told = _environment(aws) | dict(variables)
+
+    def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            CdkError: it is not installed.
+        """
+        command = cdk_command(self._repository)
+        self._folder = TemporaryDirectory(prefix="byollm-cdk-")
+        self._assembly = Path(self._folder.name) / "cdk.out"
+        self._said = Path(self._folder.name) / "said"
+        with self._said.open("wb") as output:
+            self._child = subprocess.Popen(
+                [*command, "synth", "--quiet", *_of_the_app(self._env, self._assembly)],
+                cwd=self._repository,
+                env=self._told,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # with all that it starts it is ended as one
+            )
+        return self
+
+    def assembly(self) -> Path:
+        """Wait for its end, and return the folder of templates.
+
+        Raises:
+            CdkError: the app cannot be synthesised; what was said is in the message.
+        """
+        if status := self._child.wait():
+            raise CdkError(f"cdk synth failed (status {status}):\n{self._said.read_text(errors='replace')}")
+        return self._assembly
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
+        if self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        self._folder.cleanup()
+
+
+def _of_the_app(env: str, assembly: Path) -> list[str]:
+    """Return the options that say which app is meant, and where its templates go."""
+    app = shlex.join([sys.executable, "app.py"])
+    return ["--app", app, "--output", str(assembly), "--context", f"env={env}", "--no-notices"]
 
 
 def cdk_command(repository: Path = REPOSITORY) -> list[str]:

@@ -34,16 +34,16 @@ def require(env: str, directory: Path | None) -> Running:
     return running
 
 
-def become_client(running: Running) -> None:
-    """Have every client of AWS in this process, and in those that it starts, speak to `running`."""
+def become_client(address: str, region: str) -> None:
+    """Have every client of AWS in this process, and in those that it starts, speak to that at `address`."""
     for name in _OF_ACCOUNTS:
         os.environ.pop(name, None)
     os.environ.update(
-        AWS_ENDPOINT_URL=running.address,
+        AWS_ENDPOINT_URL=address,
         AWS_ACCESS_KEY_ID=ACCESS_KEY,
         AWS_SECRET_ACCESS_KEY=SECRET_KEY,
-        AWS_REGION=running.region,
-        AWS_DEFAULT_REGION=running.region,
+        AWS_REGION=region,
+        AWS_DEFAULT_REGION=region,
         AWS_EC2_METADATA_DISABLED="true",
     )
 

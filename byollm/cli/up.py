@@ -44,15 +44,50 @@ def up(
     settings, where = load_settings(env), place(env, directory)
     began = time.monotonic()
     try:
-        with _step(console, "AWS"):
-            running = _front(where, port, settings.aws.region, clock_factor)
         with explained():
-            _deploy(console, running, env, settings)
+            running = _up(console, where, env, settings, port, clock_factor)
     except KeyboardInterrupt:
         console.print("\nInterrupted. What was begun is kept: `byollm up` goes on, `byollm down` ends it.")
         raise typer.Exit(130) from None
     console.print(f"\nup after {time.monotonic() - began:.0f} s\n")
     _tell(console, running, env)
+
+
+def _up(
+    console: "Console", where: Path, env: str, settings: "Settings", port: int | None, factor: float
+) -> "Running":
+    """Bring everything up and return its front process; what is up already stays."""
+    from byollm.cli.cdk import Synthesis
+    from byollm.cli.doctor import bundled_model
+    from byollm.cli.here import become_client, bootstrap
+    from byollm.cli.publish import publish_model
+    from byollm.doctor import Patient
+    from byollm.local.images import digests_now, push_images, write_images
+    from byollm.local.launch import Running
+
+    found, region = Running.find(where), settings.aws.region
+    become_client(found.address if found else f"http://localhost:{port or PORT}", region)
+    digests = digests_now()
+    variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
+    # The templates need no AWS: they are made while it starts.
+    with Synthesis(env=env, aws=settings.aws, variables=variables) as synthesis:
+        with _step(console, "AWS"):
+            running = _front(where, port, region, factor)
+        patient = Patient.of(env, settings, bundled_model())
+        with _step(console, "bootstrap"):
+            bootstrap(patient, where)
+        write_images(where, env, digests)
+        with _step(console, "templates"):
+            assembly = synthesis.assembly()
+        with _step(console, "stacks"):
+            _deploy(assembly, env, settings, where / "logs" / "cdk.log")
+    with _step(console, "images"):
+        push_images(patient.client("ecr"), env)
+    with _step(console, "model"):
+        publish_model(patient, console, digests["inference"])
+    with _step(console, "services"):
+        _wait(page_address(running, env))
+    return running
 
 
 def _front(directory: Path, port: int | None, region: str, factor: float) -> "Running":
@@ -82,34 +117,21 @@ def _front(directory: Path, port: int | None, region: str, factor: float) -> "Ru
     return running
 
 
-def _deploy(console: "Console", running: "Running", env: str, settings: "Settings") -> None:
+def _deploy(assembly: Path, env: str, settings: "Settings", log: Path) -> None:
+    """Deploy all stacks.
+
+    Raises:
+        LocalError: the CDK fails; the end of what it said is in the message.
+    """
     from byollm.cli.cdk import CdkError, run_cdk
-    from byollm.cli.doctor import bundled_model
-    from byollm.cli.here import become_client, bootstrap
-    from byollm.cli.publish import publish_model
-    from byollm.doctor import Patient
-    from byollm.local.images import push_images, write_images
     from byollm.local.launch import LocalError, tail
 
-    become_client(running)
-    patient = Patient.of(env, settings, bundled_model())
-    log = running.directory / "logs" / "cdk.log"
-    with _step(console, "bootstrap"):
-        bootstrap(patient, running.directory)
-    digests = write_images(running.directory, env)
-    variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
-    with _step(console, "stacks"), log.open("ab") as output:
-        options = ("--all", "--require-approval", "never", "--concurrency", "4")
+    options = ("--all", "--require-approval", "never", "--concurrency", "4")
+    with log.open("ab") as output:
         try:
-            run_cdk("deploy", *options, env=env, aws=settings.aws, variables=variables, output=output)
+            run_cdk("deploy", *options, env=env, aws=settings.aws, assembly=assembly, output=output)
         except CdkError:
             raise LocalError(f"the stacks cannot be deployed; the end of {log}:\n{tail(log, 30)}") from None
-    with _step(console, "images"):
-        push_images(patient.client("ecr"), env)
-    with _step(console, "model"):
-        publish_model(patient, console, digests["inference"])
-    with _step(console, "services"):
-        _wait(page_address(running, env))
 
 
 def page_address(running: "Running", env: str) -> str | None:

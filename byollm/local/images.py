@@ -74,12 +74,15 @@ IMAGES = {
 }
 
 
-def write_images(directory: Path, env: str) -> dict[str, str]:
-    """Say in `directory` what the images of `env` are; return their digests."""
-    digests = {name: image.digest() for name, image in IMAGES.items()}
+def digests_now() -> dict[str, str]:
+    """Return the digests of the images, as the code is now."""
+    return {name: image.digest() for name, image in IMAGES.items()}
+
+
+def write_images(directory: Path, env: str, digests: Mapping[str, str]) -> None:
+    """Say in `directory` how the images of `env` are started that have these digests."""
     starts = {f"byollm-{env}/{name}@{digest}": IMAGES[name].start for name, digest in digests.items()}
     know(directory, starts)
-    return digests
 
 
 def know(directory: Path, starts: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import boto3
@@ -45,7 +46,8 @@ class World:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of this world. It blocks: from a coroutine, call it in a thread."""
-        return _client(self.address, self.region, service)
+        with _making:
+            return _client(self.address, self.region, service)
 
     async def call(self, service: str, operation: str, /, **members: Any) -> Any:
         """Call an operation, such as `describe_alarms`, of a service of this world without blocking."""
@@ -57,8 +59,16 @@ class World:
         return Store(self.directory / f"{name}.sqlite")
 
 
+_making = Lock()  # boto3 makes clients in one thread at a time
+
+
 @cache
 def _client(address: str, region: str, service: str) -> Any:
-    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)
     patience = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=70)
-    return session.client(service, endpoint_url=address, config=patience)
+    return _session(region).client(service, endpoint_url=address, config=patience)
+
+
+@cache
+def _session(region: str) -> boto3.session.Session:
+    """Return the session of a region: what all services have in common is read once for it."""
+    return boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=region)

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from byollm.local.images import IMAGES, push_images, write_images
+from byollm.local.images import IMAGES, digests_now, push_images, write_images
 from tests.local.running import Platform
 
 
 def test_what_they_are_is_written_and_what_they_were_is_kept(tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text('{"byollm-dev/gateway@sha256:old": ["old"]}')
-    digests = write_images(tmp_path, "dev")
+    digests = digests_now()
+    write_images(tmp_path, "dev", digests)
     known = json.loads((tmp_path / "images.json").read_text())
     assert known["byollm-dev/gateway@sha256:old"] == ["old"]
     assert known[f"byollm-dev/frontend@{digests['frontend']}"]["port"] == "BYOLLM__PAGE__PORT"
-    assert write_images(tmp_path, "dev") == digests
+    assert digests_now() == digests
 
 
 def test_they_are_pushed_once_and_found_by_their_digests(platform: Platform) -> None:
