@@ -4,16 +4,19 @@ https://github.com/opencontainers/distribution-spec/blob/main/spec.md, as far as
 What ECR's API tells of images, ministack keeps; the bytes are files here, as large as they like.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import json
+import logging
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,12 +24,16 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from byollm.local.blobs import Blobs
 from byollm.local.images import know, port_of
 from byollm.local.world import World
+
+log = logging.getLogger(__name__)
 
 USER = "AWS"  # whom ECR's authorization tokens are of
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
+_EVERY = 60  # seconds from one look for what no image has any more to the next
 _LARGEST_MANIFEST = 4 * 2**20  # as the specification wants it
 # What ECR's errors are called here.
 _ERRORS = {
@@ -53,8 +60,11 @@ class Registry:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._blobs = world.directory / "registry" / "blobs"
+        self._folder = world.directory / "registry" / "blobs"
+        self._blobs = Blobs(self._folder)
         self._uploads = world.directory / "registry" / "uploads"
+        self._sweeping: asyncio.Task[None] | None = None
+        self._imaging = asyncio.Lock()  # held while images come into being, and while all are looked through
         app = Starlette(
             routes=[
                 Route("/v2/", self._hello),
@@ -69,14 +79,45 @@ class Registry:
         self.app: ASGIApp = _Guarded(app)
 
     async def start(self) -> None:
-        """Forget uploads that nobody will go on with."""
-        for folder in (self._blobs, self._uploads):
+        """Forget uploads that nobody will go on with, and begin to look for what nobody has any more."""
+        for folder in (self._folder, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
         for left in self._uploads.iterdir():
             left.unlink()
+        self._sweeping = asyncio.create_task(self._keep_sweeping(), name="sweep the registry")
 
     async def stop(self) -> None:
-        """Nothing runs."""
+        """Look no more."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
+
+    async def _keep_sweeping(self) -> None:
+        """Remove blobs that no image has. Stacks take repositories along, so no call here tells of that."""
+        while True:
+            await asyncio.sleep(max(1, _EVERY / self._world.clock.factor))
+            if self._blobs:
+                try:
+                    async with self._imaging:
+                        self._blobs.sweep(*await asyncio.to_thread(self._had))
+                except (BotoCoreError, ClientError) as error:
+                    log.warning("the registry cannot be swept: %s", error)
+
+    def _had(self) -> tuple[set[str], set[str]]:
+        """Return the names of all repositories, and the digests of what their images are made of."""
+        ecr, digests = self._world.client("ecr"), set[str]()
+        pages = ecr.get_paginator("describe_repositories").paginate()
+        names = {one["repositoryName"] for page in pages for one in page["repositories"]}
+        for name in names:
+            try:
+                ids = ecr.list_images(repositoryName=name)["imageIds"]
+                images = ecr.batch_get_image(repositoryName=name, imageIds=ids)["images"] if ids else []
+            except ecr.exceptions.RepositoryNotFoundException:
+                continue  # it went meanwhile
+            for image in images:
+                with suppress(RegistryError):  # of several platforms, each of which is an image of its own
+                    digests.update(_blobs_of(image["imageManifest"].encode()))
+        return names, digests
 
     async def _hello(self, request: Request) -> Response:
         return Response("{}", headers={"Docker-Distribution-Api-Version": "registry/2.0"})
@@ -84,7 +125,8 @@ class Registry:
     async def _begin(self, request: Request) -> Response:
         name = await self._repository(request)
         mounted = request.query_params.get("mount", "")
-        if _DIGEST.fullmatch(mounted) and self._place(mounted).exists():  # all repositories share one folder
+        if _DIGEST.fullmatch(mounted) and self._blobs.path(mounted).exists():  # all repositories share them
+            self._blobs.promise(name, mounted)
             return _made(f"/v2/{name}/blobs/{mounted}", mounted)
         upload = secrets.token_hex(16)
         (self._uploads / upload).touch()
@@ -106,16 +148,18 @@ class Registry:
         if wanted != found:
             file.unlink()
             raise RegistryError(400, "DIGEST_INVALID", f"what came is {found}, not {wanted}")
-        file.replace(self._place(found))
+        file.replace(self._blobs.path(found))
+        self._blobs.promise(name, found)
         return _made(f"/v2/{name}/blobs/{found}", found)
 
     async def _blob(self, request: Request) -> Response:
-        await self._repository(request)
-        digest = request.path_params["digest"]
-        if not _DIGEST.fullmatch(digest) or not self._place(digest).exists():
+        name, digest = await self._repository(request), request.path_params["digest"]
+        if not _DIGEST.fullmatch(digest) or not self._blobs.path(digest).exists():
             raise RegistryError(404, "BLOB_UNKNOWN", f"there is no {digest} here")
+        if request.method == "HEAD":  # of an engine that is about to push an image with it
+            self._blobs.promise(name, digest)
         return FileResponse(
-            self._place(digest),
+            self._blobs.path(digest),
             media_type="application/octet-stream",
             headers={"Docker-Content-Digest": digest},
         )
@@ -125,22 +169,26 @@ class Registry:
         name, reference = await self._repository(request), request.path_params["reference"]
         raw = await _body(request)
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        for blob in _blobs_of(raw):
-            if not self._place(blob).exists():
-                raise RegistryError(404, "MANIFEST_BLOB_UNKNOWN", f"{blob} was not pushed before its image")
         by_tag = not _DIGEST.fullmatch(reference)
         if not by_tag and reference != digest:
             raise RegistryError(400, "DIGEST_INVALID", f"the manifest is {digest}, not {reference}")
-        there = await self._find(name, reference)
-        if there is None or there["imageId"]["imageDigest"] != digest:
-            await self._world.call(
-                "ecr",
-                "put_image",
-                repositoryName=name,
-                imageManifest=raw.decode(),
-                imageManifestMediaType=request.headers.get("content-type", ""),
-                **({"imageTag": reference} if by_tag else {}),
-            )
+        blobs = _blobs_of(raw)
+        async with self._imaging:
+            for blob in blobs:
+                if not self._blobs.path(blob).exists():
+                    message = f"{blob} was not pushed before its image"
+                    raise RegistryError(404, "MANIFEST_BLOB_UNKNOWN", message)
+            there = await self._find(name, reference)
+            if there is None or there["imageId"]["imageDigest"] != digest:
+                await self._world.call(
+                    "ecr",
+                    "put_image",
+                    repositoryName=name,
+                    imageManifest=raw.decode(),
+                    imageManifestMediaType=request.headers.get("content-type", ""),
+                    **({"imageTag": reference} if by_tag else {}),
+                )
+            self._blobs.keep_promise(name, blobs)
         # By its tag, under which the engine that pushed it has it; by its digest it would pull it first.
         address = f"localhost:{self._world.port}/{name}{':' if by_tag else '@'}{reference}"
         start = {"image": address, "port": port_of(name)}
@@ -174,9 +222,6 @@ class Registry:
         name: str = request.path_params["name"]
         await self._world.call("ecr", "describe_repositories", repositoryNames=[name])
         return name
-
-    def _place(self, digest: str) -> Path:
-        return self._blobs / digest.removeprefix("sha256:")
 
     @staticmethod
     def _going_on(name: str, upload: str, size: int) -> Response:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local.running import Platform
+from tests.local.running import Platform, eventually
 
 NAME = "byollm-registry/gateway"
 MEDIA = "application/vnd.oci.image.manifest.v1+json"
@@ -40,7 +40,7 @@ def repository(platform: Platform) -> str:
 def http(platform: Platform, repository: str) -> Iterator[httpx.Client]:
     token = platform.client("ecr").get_authorization_token()["authorizationData"][0]
     headers = {"Authorization": f"Basic {token['authorizationToken']}"}
-    with httpx.Client(base_url=token["proxyEndpoint"], headers=headers, trust_env=False) as client:
+    with httpx.Client(base_url=token["proxyEndpoint"], headers=headers, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -128,9 +128,34 @@ def test_podman_builds_pushes_and_pulls_an_image(
     assert platform.client("ecr").describe_images(**wanted)["imageDetails"]
 
 
+def test_what_no_image_has_any_more_goes_and_what_is_being_pushed_stays(
+    http: httpx.Client, platform: Platform
+) -> None:
+    shared, lone, coming = b"of two images" * 10, b"of one" * 10, b"of an image to come" * 10
+    for content in (CONFIG, shared, lone, coming):
+        push(http, content)
+    for tag, raw in (("both", manifest(shared)), ("alone", manifest(shared, lone))):
+        headers = {"Content-Type": MEDIA}
+        assert http.put(f"/v2/{NAME}/manifests/{tag}", content=raw, headers=headers).status_code == 201
+    deleted = {"repositoryName": NAME, "imageIds": [{"imageTag": "alone"}]}
+    platform.client("ecr").batch_delete_image(**deleted)
+    blobs = platform.directory / "registry" / "blobs"
+    place = {
+        content: blobs / digest_of(content).removeprefix("sha256:") for content in (shared, lone, coming)
+    }
+    eventually(lambda: not place[lone].exists())
+    assert place[shared].exists()
+    assert place[coming].exists()
+    late = http.put(f"/v2/{NAME}/manifests/late", content=manifest(coming), headers={"Content-Type": MEDIA})
+    assert late.status_code == 201
+    for content in (shared, coming):
+        assert http.get(f"/v2/{NAME}/blobs/{digest_of(content)}").content == content
+
+
 def test_a_repository_that_goes_takes_its_images_along(http: httpx.Client, platform: Platform) -> None:
     registry = platform.client("ecr")
     registry.delete_repository(repositoryName=NAME, force=True)
     assert code(http.get(f"/v2/{NAME}/manifests/one")) == (404, "NAME_UNKNOWN")
     with pytest.raises(ClientError):
         registry.describe_images(repositoryName=NAME)
+    eventually(lambda: not any((platform.directory / "registry" / "blobs").iterdir()))
