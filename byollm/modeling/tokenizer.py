@@ -96,10 +96,6 @@ class Tokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
-    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
-        """Encode several texts, on all cores."""
-        return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)]
-
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Return the text of `ids`. Bytes that are no character become U+FFFD, unknown ids nothing."""
         stream = IncrementalDetokenizer(self, skip_special=skip_special)

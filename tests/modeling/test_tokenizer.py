@@ -56,8 +56,6 @@ def test_it_encodes_and_decodes_as_transformers_does(directory: Path) -> None:
         assert ours.encode(text, special=True) == theirs.encode(text)
         for skip in (True, False):
             assert ours.decode(ids, skip_special=skip) == theirs.decode(ids, skip_special_tokens=skip)
-    assert ours.encode_batch(TEXTS) == [ours.encode(text) for text in TEXTS]
-    assert ours.encode_batch(TEXTS, special=True) == [ours.encode(text, special=True) for text in TEXTS]
 
 
 def test_what_is_saved_is_what_was_read(directory: Path, tmp_path: Path) -> None:
