@@ -40,7 +40,9 @@ def repository(platform: Platform) -> str:
 def http(platform: Platform, repository: str) -> Iterator[httpx.Client]:
     token = platform.client("ecr").get_authorization_token()["authorizationData"][0]
     headers = {"Authorization": f"Basic {token['authorizationToken']}"}
-    with httpx.Client(base_url=token["proxyEndpoint"], headers=headers, timeout=60, trust_env=False) as client:
+    with httpx.Client(
+        base_url=token["proxyEndpoint"], headers=headers, timeout=60, trust_env=False
+    ) as client:
         yield client
 
 
