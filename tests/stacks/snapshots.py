@@ -36,7 +36,7 @@ def write(synthesis: Synthesis) -> None:
 
 
 def main() -> None:
-    """Write the snapshots of every environment, and add what holds data to the baseline."""
+    """Write the snapshots, add what holds data to the baseline, draw the documents anew."""
     for env in ENVIRONMENTS:
         with tempfile.TemporaryDirectory() as directory:
             synthesis = synthesise(env, Path(directory))
@@ -44,6 +44,10 @@ def main() -> None:
         migration.add(env, migration.baseline_of(synthesis))
     with tempfile.TemporaryDirectory() as directory:
         write(synthesise_whole(Path(directory)))
+    # Read when they are written: from here on they show what is committed to.
+    from tests.stacks import drawings
+
+    drawings.write()
 
 
 if __name__ == "__main__":
