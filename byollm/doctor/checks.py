@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {
     "host": model.host,
     "model": model.model_fits,
     "certificate": connections.certificate,
+    "exposure": connections.exposure,
     "connection": connections.connection,
     "prices": prices,
 }

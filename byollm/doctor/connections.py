@@ -1,7 +1,8 @@
-"""What was made outside of the stacks: the certificate and the connection to the code."""
+"""The ways in: the certificate, who may ask the model, the connection to the code."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 from botocore.exceptions import ClientError
 
@@ -9,6 +10,7 @@ from byollm.doctor.finding import Finding, failed, passed, warned
 from byollm.doctor.patient import Patient
 
 SOON = timedelta(days=30)
+ANYBODY = "0.0.0.0/0"
 
 
 def certificate(patient: Patient) -> Iterator[Finding]:
@@ -51,6 +53,23 @@ def certificate(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield passed(f"issued for {found['DomainName']}")
+
+
+def exposure(patient: Patient) -> Iterator[Finding]:
+    """Who may ask the model: the gateway asks for no key, so a login or the network decides."""
+    services = patient.settings.services
+    wide = [source for source in services.sources if ip_network(source).is_global or source == ANYBODY]
+    if services.login:
+        yield passed("people log in, and programs show an access token")
+    elif wide:
+        yield warned(
+            f"whoever is in {', '.join(wide)} may use the model: there is no login, and the gateway asks for "
+            "no key",
+            "Set services.login, or narrow services.sources to those who may",
+            "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-authenticate-users.html",
+        )
+    else:
+        yield passed(f"only {', '.join(services.sources)} may use the model")
 
 
 def connection(patient: Patient) -> Iterator[Finding]:

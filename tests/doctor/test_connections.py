@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from byollm.doctor import Level
-from byollm.doctor.connections import certificate, connection
+from byollm.doctor.connections import certificate, connection, exposure
 from tests.doctor.support import ACCOUNT, ScriptedAws, connect, found, only, patient
 
 CERTIFICATE = f"arn:aws:acm:ca-central-1:{ACCOUNT}:certificate/0"
@@ -78,3 +78,16 @@ def test_a_connection_by_its_state(answer: Any, level: Level, words: str) -> Non
     delivery = {"connection_arn": CONNECTION, "repository": "ada/llm"}
     only(found(connection, patient(aws, delivery=delivery)), level, words)
     assert aws.calls == [("GetConnection", "us-east-1")]
+
+
+@pytest.mark.parametrize(
+    ("services", "level", "words"),
+    [
+        ({}, Level.WARN, "whoever is in 0.0.0.0/0 may use the model"),
+        ({"sources": ["10.0.0.0/8", "8.8.8.0/24"]}, Level.WARN, "whoever is in 8.8.8.0/24"),
+        ({"sources": ["10.0.0.0/8"]}, Level.PASS, "only 10.0.0.0/8"),
+        ({"login": True, "certificate_arn": CERTIFICATE, "domain": "a.example.com"}, Level.PASS, "log in"),
+    ],
+)
+def test_who_may_ask_the_model_is_said(services: dict[str, Any], level: Level, words: str) -> None:
+    only(found(exposure, patient(services=services)), level, words)

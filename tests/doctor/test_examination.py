@@ -70,7 +70,7 @@ def test_no_credentials_fail_every_check_of_aws_in_words(monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     who = Patient.of("dev", patient().settings, BUNDLED)
     found = examine(who, CHECKS)
-    offline = {"node", "cdk", "sdk", "host", "model", "certificate", "connection", "prices"}
+    offline = {"node", "cdk", "sdk", "host", "model", "certificate", "exposure", "connection", "prices"}
     for name in CHECKS.keys() - offline:
         only(found[name], Level.FAIL, "no AWS credentials")
 
