@@ -64,22 +64,29 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return True
 
-    def newest(self) -> Checkpoint | None:
+    def newest(
+        self, misses: Callable[[dict[str, Any]], str | None] = lambda state: None
+    ) -> Checkpoint | None:
         """Read the newest checkpoint that is whole; None where the run has not got beyond its beginning.
 
         That is so where there is none at all, and where there is only that of step 0, before anything was
         learned, and it is damaged: a copy of it was broken off, as when a spot instance is reclaimed while
         SageMaker copies to S3. It is removed.
 
+        Args:
+            misses: says what a checkpoint of this state lacks outside of its directory, if anything.
+
         Raises:
             ResumeError: there are checkpoints, and all of them are damaged.
         """
         self._remove_unfinished()
-        found = self._all()
+        found, faults = self._all(), list[str]()
         for path in found:
             fault = _fault(path)
             if fault is None:
                 state = json.loads((path / STATE).read_text(encoding="utf-8"))
+                fault = misses(state)
+            if fault is None:
                 # cloned: the file's pages are neither aligned as torch aligns nor sure to stay
                 tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
                 return Checkpoint(_step(path), tensors, state)
@@ -88,10 +95,11 @@ class Checkpoints:
                 shutil.rmtree(path)
                 return None
             self._warn(f"{path}: damaged ({fault}); falling back to the checkpoint before it")
+            faults.append(fault)
         if found:
             raise ResumeError(
-                f"{self._directory}: no checkpoint is whole, so the run cannot be continued. Restore the "
-                f"directory from a copy, or remove {self._directory.parent} to start over."
+                f"{self._directory}: no checkpoint is whole ({faults[0]}), so the run cannot be continued. "
+                f"Restore the directory from a copy, or remove {self._directory.parent} to start over."
             )
         return None
 

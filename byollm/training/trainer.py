@@ -100,7 +100,7 @@ class Trainer:
             return self._train()
 
     def _train(self) -> Outcome:
-        checkpoint = self._checkpoints.newest()
+        checkpoint = self._checkpoints.newest(self._misses)
         if checkpoint is None:
             self._peak = self._hardware.peak_flops()
             torch.manual_seed(self._recipe.seed)
@@ -206,6 +206,12 @@ class Trainer:
         }
         random = {RANDOM: torch.get_rng_state()}
         self._checkpoints.save(Checkpoint(self._step, weights | optimizers | random, state))
+
+    def _misses(self, state: Mapping[str, Any]) -> str | None:
+        """Whether the log ends before a checkpoint: both were copied to S3, and what came last was not."""
+        log = self._run / "log.jsonl"
+        size, then = log.stat().st_size if log.exists() else 0, state["log_bytes"]
+        return f"{log.name} has {size:,} bytes, but had {then:,} then" if size < then else None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state

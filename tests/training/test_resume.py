@@ -1,5 +1,7 @@
 """Runs that end without warning go on, in one process; the kills of real processes are in test_kill."""
 
+import json
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,19 @@ def test_a_finished_run_is_not_trained_further(
     assert pretrain(recipe(), data, unbroken_run, recorder).finished
     assert recorder.losses == []
     assert result(unbroken_run) == unbroken
+
+
+def test_a_log_that_ends_before_a_checkpoint_costs_the_steps_up_to_it_and_no_bit(
+    data: Path, tmp_path: Path, unbroken: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    crash(5, data, run)
+    state = json.loads((run / "checkpoints" / "step-00000003" / "state.json").read_text())
+    os.truncate(run / "log.jsonl", state["log_bytes"])  # as the copy in S3 may be, which is made file by file
+    recorder = Recorder()
+    assert pretrain(recipe(), data, run, recorder).finished
+    assert any("after step 3" in note for note in recorder.notes)
+    assert result(run) == unbroken
 
 
 def test_the_log_must_be_the_one_of_the_checkpoint(data: Path, tmp_path: Path) -> None:
