@@ -103,8 +103,9 @@ def quantize(
 def _scheme(kind: Literal["int4", "int8", "nf4"], group: int | None, double: bool) -> "Scheme":
     from byollm.kernels.packed import NF4_GROUP, Scheme
 
+    usual = NF4_GROUP if kind == "nf4" else 128
     try:
-        return Scheme(kind, group or (NF4_GROUP if kind == "nf4" else 128), double)
+        return Scheme(kind, usual if group is None else group, double)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -36,7 +36,10 @@ def read_config(hf: Mapping[str, Any]) -> dict[str, Any]:
     """
     family = hf.get("model_type")
     if not isinstance(family, str) or family not in ARCHITECTURES:
-        raise ModelConfigError(f"model_type is {family!r}; supported: {', '.join(ARCHITECTURES)}")
+        supported = ", ".join(ARCHITECTURES)
+        raise ModelConfigError(
+            f"model_type is {family!r}; supported: {supported}. vLLM serves others (engine: vllm)"
+        )
     _refuse_foreign(hf.get(QUANTIZATION))
     return _read_gpt2(hf) if family == "gpt2" else _read_rotary_family(family, hf)
 

@@ -62,8 +62,9 @@ def test_the_bundled_model_is_packed_and_loads_with_its_tokenizer(tmp_path: Path
     assert Tokenizer.load(tmp_path / "out").encode("Once") == Tokenizer.load(BUNDLED).encode("Once")
 
 
-def test_a_group_that_is_none_is_refused(tmp_path: Path) -> None:
-    ran = quantize(BUNDLED, tmp_path / "out", "--group", 33)
+@pytest.mark.parametrize("group", [33, 0])
+def test_a_group_that_is_none_is_refused(tmp_path: Path, group: int) -> None:
+    ran = quantize(BUNDLED, tmp_path / "out", "--group", group)
     assert ran.exit_code == 2
     assert "multiple of 32" in ran.output
 
