@@ -92,6 +92,22 @@ def _multiply(
         _add_up[rows, triton.cdiv(outputs, block)](parts, bias, out, rows, outputs, SPLIT=SPLIT, BLOCK=block)
 
 
+@triton.jit
+def _centred(code, kind: tl.constexpr):
+    """Return a code of four bits less 8.
+
+    In the last bits of a power of two it needs no conversion from integers over float32. Compiled for an A10G,
+    a tile of the product has a third fewer instructions for the integer units, which unpacking keeps busiest.
+    """
+    if kind == tl.bfloat16:
+        number = (code | 0x4300).to(tl.int16).to(tl.bfloat16, bitcast=True) - 136.0  # 128 + code
+    elif kind == tl.float16:
+        number = (code | 0x6400).to(tl.int16).to(tl.float16, bitcast=True) - 1032.0  # 1024 + code
+    else:
+        number = (code - 8).to(kind)
+    return number
+
+
 @triton.jit(do_not_specialize=["rows"])
 def _tile(
     x,
@@ -137,7 +153,7 @@ def _tile(
             )
             low, high = byte.to(tl.int32) & 15, byte.to(tl.int32) >> 4
             if KIND == "int4":
-                found = tl.interleave((low - 8).to(DOT), (high - 8).to(DOT))
+                found = tl.interleave(_centred(low, DOT), _centred(high, DOT))
             else:  # the first of a pair is in the high half
                 values = tl.interleave(tl.load(table + high), tl.load(table + low))
                 found = (values * scale[:, None]).to(DOT)

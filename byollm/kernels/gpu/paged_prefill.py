@@ -83,6 +83,7 @@ def _prefill_kernel(
 
         end = tl.minimum(start + tl.minimum((index + 1) * ROWS, rows), length)
         first = tl.maximum(start + index * ROWS + 1 - WINDOW, 0) // PAGE * PAGE if WINDOW else 0
+        clear = tl.minimum(start + index * ROWS + 1, end)  # all rows see the keys below
         tables_ptr += sequence * table_row
         keys_ptr += kv_head * PAGE * SIZE
         values_ptr += kv_head * PAGE * SIZE
@@ -101,7 +102,9 @@ def _prefill_kernel(
             seen = key_place[None, :] <= query[:, None]
             if WINDOW:
                 seen &= key_place[None, :] > query[:, None] - WINDOW
-            scores = tl.where(seen, scores, -1e30)
+                scores = tl.where(seen, scores, -1e30)
+            elif position + BLOCK_N > clear:
+                scores = tl.where(seen, scores, -1e30)
             higher = tl.maximum(level, tl.max(scores, 1))
             weights = tl.exp2(scores - higher[:, None])
             if WINDOW:  # a row may not see a key yet, and then has no better level than the hidden ones
