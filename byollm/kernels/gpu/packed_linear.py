@@ -96,8 +96,8 @@ def _multiply(
 def _centred(code, kind: tl.constexpr):
     """Return a code of four bits less 8.
 
-    In the last bits of a power of two it needs no conversion from integers over float32. Compiled for an A10G,
-    a tile of the product has a third fewer instructions for the integer units, which unpacking keeps busiest.
+    In the last bits of a power of two it needs no conversion from integers over float32. Compiled for an
+    A10G, a tile has a third fewer instructions for the integer units, which unpacking keeps busiest.
     """
     if kind == tl.bfloat16:
         number = (code | 0x4300).to(tl.int16).to(tl.bfloat16, bitcast=True) - 136.0  # 128 + code
