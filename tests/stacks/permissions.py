@@ -1,154 +1,122 @@
-"""Who may do what, and why: a table of every role and policy of the templates."""
+"""Who may do what, and why: the tables of docs/security.md, from the templates and `permissions.yaml`."""
 
-import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
-from tests.stacks.support import resolved
+import yaml
 
-REASONS = {
-    "writes its own log": (
-        "logs:CreateLogGroup logs:CreateLogStream logs:DescribeLogStreams logs:PutLogEvents"
-    ),
-    "what it touches is encrypted with the platform's key": (
-        "kms:Decrypt kms:DescribeKey kms:Encrypt kms:GenerateDataKey"
-    ),
-    "the disks of its instances are encrypted; for AWS services only": "kms:CreateGrant",
-    "pulls its image": (
-        "ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:DescribeImages ecr:DescribeRepositories "
-        "ecr:GetDownloadUrlForLayer ecr:GetAuthorizationToken"
-    ),
-    "pushes images": ("ecr:CompleteLayerUpload ecr:InitiateLayerUpload ecr:PutImage ecr:UploadLayerPart"),
-    "stands in the private network, by interfaces that AWS makes there for it": (
-        "ec2:CreateNetworkInterface ec2:CreateNetworkInterfacePermission ec2:DeleteNetworkInterface "
-        "ec2:DeleteNetworkInterfacePermission ec2:DescribeDhcpOptions ec2:DescribeNetworkInterfaces "
-        "ec2:DescribeSecurityGroups ec2:DescribeSubnets ec2:DescribeVpcs"
-    ),
-    "SageMaker measures its instances, under SageMaker's names only": "cloudwatch:PutMetricData",
-    "reads data, models or the source of a build": (
-        "s3:GetObject s3:GetObjectVersion s3:ListBucket s3:GetBucketLocation s3:GetBucketVersioning"
-    ),
-    "writes checkpoints, results or a model": "s3:PutObject s3:DeleteObject s3:AbortMultipartUpload",
-    "copies models to a further region": (
-        "s3:GetReplicationConfiguration s3:GetObjectVersionForReplication s3:GetObjectVersionAcl "
-        "s3:GetObjectVersionTagging s3:ReplicateObject s3:ReplicateTags"
-    ),
-    "what it cannot take in waits in its own dead-letter queue": "sqs:SendMessage",
-    "is traced": (
-        "xray:PutTelemetryRecords xray:PutTraceSegments xray:GetSamplingRules xray:GetSamplingTargets"
-    ),
-    "has its log delivered by CloudWatch": (
-        "logs:CreateLogDelivery logs:DeleteLogDelivery logs:DescribeLogGroups logs:DescribeResourcePolicies "
-        "logs:GetLogDelivery logs:ListLogDeliveries logs:PutResourcePolicy logs:UpdateLogDelivery"
-    ),
-    "calls functions: a release its steps, an endpoint's function itself to go on": "lambda:InvokeFunction",
-    "tells people": "sns:Publish",
-    "makes, changes and removes the endpoint and what belongs to it": (
-        "sagemaker:CreateEndpoint sagemaker:CreateEndpointConfig "
-        "sagemaker:CreateInferenceComponent sagemaker:CreateModel sagemaker:DeleteEndpoint "
-        "sagemaker:DeleteEndpointConfig sagemaker:DeleteInferenceComponent sagemaker:DeleteModel "
-        "sagemaker:DescribeEndpoint sagemaker:DescribeEndpointConfig sagemaker:DescribeInferenceComponent "
-        "sagemaker:ListEndpointConfigs sagemaker:ListInferenceComponents sagemaker:ListModels "
-        "sagemaker:UpdateEndpoint sagemaker:UpdateEndpointWeightsAndCapacities "
-        "sagemaker:UpdateInferenceComponent sagemaker:UpdateInferenceComponentRuntimeConfig"
-    ),
-    "tags what it makes, by which it is found again": "sagemaker:AddTags sagemaker:ListTags",
-    "scales the endpoint": (
-        "application-autoscaling:DeleteScalingPolicy application-autoscaling:DeregisterScalableTarget "
-        "application-autoscaling:DescribeScalableTargets application-autoscaling:DescribeScalingPolicies "
-        "application-autoscaling:PutScalingPolicy application-autoscaling:RegisterScalableTarget "
-        "iam:CreateServiceLinkedRole"
-    ),
-    "alarms send a bad version back, and wake an endpoint that sleeps": (
-        "cloudwatch:DeleteAlarms cloudwatch:DescribeAlarms cloudwatch:PutMetricAlarm cloudwatch:TagResource"
-    ),
-    "hands one role to SageMaker, and to nobody else": "iam:PassRole",
-    "knows the versions of the model": "sagemaker:DescribeModelPackage sagemaker:ListModelPackages",
-    "registers a version, which then waits": "sagemaker:CreateModelPackage",
-    "approves a version, or rejects it": "sagemaker:UpdateModelPackage",
-    "asks the model": "sagemaker:InvokeEndpoint sagemaker:InvokeEndpointWithResponseStream",
-    "starts a training job and follows it": (
-        "sagemaker:CreateTrainingJob sagemaker:DescribeTrainingJob sagemaker:StopTrainingJob "
-        "logs:GetLogEvents ssm:GetParameter"
-    ),
-    "deploys, as the roles that the CDK's bootstrap made": "sts:AssumeRole",
-    "releases the model: finds the stacks, starts the state machine, follows it": (
-        "cloudformation:DescribeStacks cloudformation:ListStackResources states:DescribeExecution "
-        "states:GetExecutionHistory states:ListExecutions states:ListStateMachines states:StartExecution"
-    ),
-    "fetches the source of one repository": (
-        "codeconnections:UseConnection codestar-connections:UseConnection"
-    ),
-    "starts the pipeline's builds": "codebuild:BatchGetBuilds codebuild:StartBuild",
-    "is reached by Session Manager": (
-        "ssm:UpdateInstanceInformation ssmmessages:CreateControlChannel ssmmessages:CreateDataChannel "
-        "ssmmessages:OpenControlChannel ssmmessages:OpenDataChannel"
-    ),
-}
-"""Why anything here may do something: the reason, and the actions it is for."""
+from tests.stacks.templates import Platform, Resource, general, listed, statements
 
-WHY = {action: reason for reason, actions in REASONS.items() for action in actions.split()}
+REASONS = Path(__file__).with_suffix(".yaml")
+
+KINDS = {"AWS::S3::Bucket": "bucket", "AWS::KMS::Key": "key", "AWS::ECR::Repository": "repository"}
+"""What people call a type, where it is not the type's last word."""
+
+OWN = re.compile(r"(log group|queue|repository) \w+")
+"""What is named by its kind alone where each of several roles has one of its own."""
 
 
-OWN = ("writes its own log", "what it cannot take in waits in its own dead-letter queue")
-IMPORT = re.compile(
-    r'\{"Fn::ImportValue": "byollm-(?:prod|whole)-([\w-]+):ExportsOutput(?:Ref|FnGetAtt)(\w+)"\}'
-)
-HASHES = re.compile(r"[0-9A-F]{8}(?:[A-Za-z]*[0-9A-F]{8})?$")
-"""What the construct library adds to the name of a thing, and to that of its export."""
+@dataclass(frozen=True)
+class Reason:
+    """Why roles may do something; all patterns are as those of files."""
+
+    about: str
+    """The heading that it stands under."""
+    who: tuple[str, ...]
+    """Roles, as `stack/name`."""
+    may: tuple[str, ...]
+    """Actions; all of a statement, each matched by one of these."""
+    why: str
+
+    def is_for(self, who: str, statement: dict[str, Any]) -> bool:
+        """Whether it is the reason of this statement: all its actions, and no pattern for none of them."""
+        actions = listed(statement["Action"])
+        return (
+            any(fnmatchcase(who, pattern) for pattern in self.who)
+            and all(any(fnmatchcase(action, pattern) for pattern in self.may) for action in actions)
+            and all(any(fnmatchcase(action, pattern) for action in actions) for pattern in self.may)
+        )
 
 
-def permissions(templates: dict[str, Any]) -> str:
-    """Return a table in Markdown: stack and role, actions, resources, reason; roles alike share a row."""
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for role in sorted(templates):
-        for who, *row in _rows(role, templates[role]):
-            may, on, reason = row
-            alike.setdefault((reason, may, on), []).append(who)
-    rows = (
-        f"| {', '.join(who)} | {may} | {on} | {reason} |" for (reason, may, on), who in sorted(alike.items())
+def reasons() -> list[Reason]:
+    """Read what is written down."""
+    return [
+        Reason(about, tuple(each["who"]), tuple(each["may"]), each["why"])
+        for about, group in yaml.safe_load(REASONS.read_text()).items()
+        for each in group
+    ]
+
+
+def granted(platform: Platform) -> Iterator[tuple[Resource, dict[str, Any]]]:
+    """Yield every statement of every role, and of every policy that several roles share."""
+    for role in platform.of("AWS::IAM::Role"):
+        for statement in statements(platform, role):
+            yield role, statement
+    for policy in platform.of("AWS::IAM::ManagedPolicy"):
+        for statement in policy.properties["PolicyDocument"]["Statement"]:
+            yield policy, statement
+
+
+def called(holder: Resource) -> str:
+    """Name a role or a policy as the reasons do."""
+    return f"{holder.stack}/{holder.name}"
+
+
+def written(platform: Platform) -> str:
+    """Return the tables, one for each group of roles."""
+    rows: dict[Reason, list[tuple[Resource, dict[str, Any]]]] = {reason: [] for reason in reasons()}
+    for holder, statement in granted(platform):
+        for reason in rows:
+            if reason.is_for(called(holder), statement):
+                rows[reason].append((holder, statement))
+    lines: list[str] = []
+    for about in dict.fromkeys(reason.about for reason in rows):
+        lines += [f"### {about[0].upper()}{about[1:]}", "", "| who | may | on | why |", "|---|---|---|---|"]
+        for reason, found in rows.items():
+            if reason.about == about:
+                lines.append(f"| {' | '.join(_cells(platform, found))} | {reason.why} |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+def _cells(platform: Platform, found: list[tuple[Resource, dict[str, Any]]]) -> Iterator[str]:
+    yield "<br>".join(dict.fromkeys(f"`{called(holder)}`" for holder, _ in found))
+    actions = {action for _, statement in found for action in listed(statement["Action"])}
+    yield "<br>".join(f"`{action}`" for action in sorted(actions))
+    places = {
+        frozenset(_place(platform, holder, each) for each in listed(statement["Resource"]))
+        for holder, statement in found
+    }
+    named = {place for each in places for place in each}
+    if len(places) > 1 and all(len(each) == 1 for each in places):
+        named = {OWN.sub(r"its own \1", place) for place in named}
+    tests = (test for _, statement in found for test in statement.get("Condition", {}).values())
+    conditions = ", ".join(sorted({f"`{key}`" for test in tests for key in test}))
+    yield "<br>".join(f"`{place}`" for place in sorted(named)) + (
+        f"<br>if {conditions}" if conditions else ""
     )
-    return "\n".join(["| who | may | on | because it |", "|---|---|---|---|", *rows])
 
 
-def statements(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each statement of a template's policies for roles, with whom it is for."""
-    for name, resource in sorted(template["Resources"].items()):
-        if resource["Type"] in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
-            given = resource["Properties"]
-            who = _short(given["Roles"][0]["Ref"] if given.get("Roles") else name)
-            for statement in given["PolicyDocument"]["Statement"]:
-                yield who, statement
+def _place(platform: Platform, holder: Resource, place: Any) -> str:
+    """Name what a statement is about: a resource by its kind and name, another ARN by its end."""
+    text = place if isinstance(place, str) else _text(platform, holder, place)
+    return general(re.sub(r"^arn:aws:([\w-]+):[^:]*:[^:]*:", r"\1 ", text))
 
 
-def actions(statement: dict[str, Any]) -> list[str]:
-    """Return the actions of a statement, one or many."""
-    given = statement["Action"]
-    return [given] if isinstance(given, str) else list(given)
-
-
-def _rows(role: str, template: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    found: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
-    for who, statement in statements(template):
-        places = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-        limits = [key for test in statement.get("Condition", {}).values() for key in test]
-        limited = f" if {', '.join(f'`{key}`' for key in dict.fromkeys(limits))}" if limits else ""
-        for action in actions(statement):
-            may, on = found.setdefault((who, WHY[action]), ({}, {}))
-            may[f"`{action}`"] = None
-            on.update({f"`{_place(each)}`{limited}": None for each in places})
-    for (who, reason), (may, on) in found.items():
-        yield f"{role}.{who}", ", ".join(may), "its own" if reason in OWN else ", ".join(on), reason
-
-
-def _place(resource: Any) -> str:
-    """Write an ARN without what all of them share; what has its name only later by ours, with its stack."""
-    text = IMPORT.sub(lambda found: f'"{found[1]}.{_short(found[2])}"', json.dumps(resource))
-    arn = resolved(json.loads(text))
-    here = re.sub(r"known-at-deployment-(\w+)(?:\.\w+)?", lambda found: _short(found[1]), arn)
-    return re.sub(r"^arn:aws:([\w-]+):[\w-]*:\d*:", r"\1: ", here).replace("123456789012", "ACCOUNT")
-
-
-def _short(logical: str) -> str:
-    return HASHES.sub("", logical)
+def _text(platform: Platform, holder: Resource, place: dict[str, Any]) -> str:
+    ((function, argument),) = place.items()
+    if function == "Fn::Join":
+        return str(argument[0]).join(
+            each if isinstance(each, str) else _text(platform, holder, each) for each in argument[1]
+        )
+    if argument == "AWS::AccountId":
+        return "<account>"
+    (resource,) = platform.referred(holder, place)
+    kind = KINDS.get(
+        resource.type, re.sub(r"(?<=[a-z])(?=[A-Z])", " ", resource.type.rpartition(":")[2]).lower()
+    )
+    return f"{kind} {resource.name}"
