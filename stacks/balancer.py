@@ -57,6 +57,12 @@ class Balancer:
         self._listener = self._listen()
 
     @property
+    def full_name(self) -> str:
+        """Its name in metrics."""
+        name: str = self._balancer.load_balancer_full_name
+        return name
+
+    @property
     def address(self) -> str:
         """Where people and programs find it."""
         services = self._services

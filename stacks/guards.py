@@ -21,6 +21,24 @@ class Guarded:
     topic: sns.ITopic
 
 
+def guard_balancer(stack: PlatformStack, balancer: str, guarded: Guarded) -> None:
+    """Watch what the load balancer itself answers with: nobody behind it counts that."""
+    alarm(
+        stack,
+        "balancer-errors",
+        name=f"byollm-{stack.environment_name}-balancer-errors",
+        description=f"No task of byollm-{stack.environment_name} takes requests, or they break off",
+        metric=Metric(
+            namespace="AWS/ApplicationELB",
+            name="HTTPCode_ELB_5XX_Count",
+            dimensions={"LoadBalancer": balancer},
+            statistic="Sum",
+        ),
+        above=0,
+        topic=guarded.topic,
+    )
+
+
 def guard_service(
     stack: PlatformStack, name: str, targets: elb.ApplicationTargetGroup, guarded: Guarded
 ) -> None:

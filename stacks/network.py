@@ -8,7 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from byollm.settings import AwsSettings, NetworkSettings
-from stacks.base import PlatformStack
+from stacks.base import PlatformStack, on_behalf_of
 from stacks.logs import log_group
 
 HTTPS = 443
@@ -122,7 +122,7 @@ class NetworkStack(PlatformStack):
     def _flow_log(self, aws: AwsSettings, key: kms.IKey) -> None:
         """Record every connection, accepted or refused."""
         group = log_group(self, "FlowLogGroup", aws=aws, key=key)
-        role = iam.Role(self, "FlowLogRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
+        role = iam.Role(self, "FlowLogRole", assumed_by=on_behalf_of(self, "vpc-flow-logs.amazonaws.com"))
         group.grant(role, "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams")
         # Written out because the construct library's own flow log also lets the role pass itself on.
         ec2.CfnFlowLog(

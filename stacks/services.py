@@ -17,7 +17,7 @@ from byollm.settings.services import TaskSettings
 from stacks.accepted import accept, accept_wildcards
 from stacks.balancer import API, Balancer
 from stacks.base import PlatformStack
-from stacks.guards import Guarded, guard_service
+from stacks.guards import Guarded, guard_balancer, guard_service
 from stacks.logs import log_group
 from stacks.network import NetworkStack
 
@@ -78,6 +78,7 @@ class ServicesStack(PlatformStack):
         self._names = discovery.HttpNamespace(self, "Names", name=f"byollm-{env}")
         self.gateway = self._gateway(network.gateway_port, endpoint)
         self.frontend = self._frontend(network)
+        guard_balancer(self, self.balancer.full_name, place.guarded)
         CfnOutput(self, "Address", value=self.balancer.address, description="Page and API")
 
     def _gateway(self, port: int, endpoint: EndpointSpec) -> ecs.FargateService:

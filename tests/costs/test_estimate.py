@@ -50,8 +50,8 @@ def test_what_stands_all_month(env: str, stack: str, item: str, expected: float)
 
 
 def test_an_alarm_on_a_share_of_two_metrics_is_paid_twice() -> None:
-    # Five alarms for each of the two services, of which one reads two metrics.
-    assert usd(of("dev"), "services", "alarm") == pytest.approx(2 * 6 * 0.10)
+    # Five alarms for each of the two services, of which one reads two metrics; and one for the load balancer.
+    assert usd(of("dev"), "services", "alarm") == pytest.approx((2 * 6 + 1) * 0.10)
 
 
 def test_the_sums_agree() -> None:

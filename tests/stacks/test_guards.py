@@ -34,3 +34,20 @@ def test_errors_are_a_share_of_the_requests(whole: Synthesis) -> None:
     assert [each["Id"] for each in alarm["Metrics"] if each["ReturnData"]] == ["percent"]
     named = {id: metrics[id]["MetricStat"]["Metric"]["MetricName"] for id in ("part", "whole")}
     assert named == {"part": "HTTPCode_Target_5XX_Count", "whole": "RequestCount"}
+
+
+def test_what_the_load_balancer_answers_itself_is_watched(whole: Synthesis) -> None:
+    (alarm,) = [
+        each
+        for each in whole.of("services", "AWS::CloudWatch::Alarm").values()
+        if each.get("AlarmName") == "byollm-whole-balancer-errors"
+    ]
+    # With no healthy task nothing reaches a target group: its metrics would say nothing.
+    (of,) = alarm["Dimensions"]
+    assert (alarm["MetricName"], of["Name"], alarm["Threshold"]) == (
+        "HTTPCode_ELB_5XX_Count",
+        "LoadBalancer",
+        0,
+    )
+    assert "Balancer" in str(of["Value"])
+    assert "Alarms" in str(alarm["AlarmActions"])
