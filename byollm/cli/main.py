@@ -23,6 +23,7 @@ from byollm.cli.quantize import quantize
 from byollm.cli.run import run
 from byollm.cli.serve import serve
 from byollm.cli.status import status
+from byollm.cli.train import train
 from byollm.cli.tune import tune
 from byollm.cli.up import up
 from byollm.settings.errors import ByollmError
@@ -54,6 +55,7 @@ app.command()(run)
 app.add_typer(data.app, name="data")
 app.command()(pretrain)
 app.command()(finetune)
+app.command()(train)
 app.command()(evaluate)
 app.command()(quantize)
 app.command()(tune)
