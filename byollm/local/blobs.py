@@ -1,6 +1,6 @@
 """The layers and configurations of images: files by their digests, gone when no image has them any more."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -31,14 +31,18 @@ class Blobs:
         """Let blobs be, which an image of `repository` has now."""
         self._promised.difference_update((repository, digest) for digest in digests)
 
-    def sweep(self, repositories: Collection[str], had: Collection[str]) -> None:
+    def promised(self) -> frozenset[tuple[str, str]]:
+        """Return the repositories and digests of all promises."""
+        return frozenset(self._promised)
+
+    def sweep(self, had: Iterable[str], forgotten: Iterable[tuple[str, str]]) -> None:
         """Remove what no image has, nor one that is being pushed.
 
         Args:
-            repositories: all there are.
-            had: the digests that their images name.
+            had: the digests that images name.
+            forgotten: promises that need not be kept, as their repositories are gone.
         """
-        self._promised = {promise for promise in self._promised if promise[0] in repositories}
+        self._promised.difference_update(forgotten)
         kept = {self.path(digest).name for digest in (*had, *(digest for _, digest in self._promised))}
         for blob in self._folder.iterdir():
             if blob.name not in kept:

@@ -98,10 +98,15 @@ class Registry:
             await asyncio.sleep(max(1, _EVERY / self._world.clock.factor))
             if self._blobs:
                 try:
-                    async with self._imaging:
-                        self._blobs.sweep(*await asyncio.to_thread(self._had))
+                    await self._sweep()
                 except (BotoCoreError, ClientError) as error:
                     log.warning("the registry cannot be swept: %s", error)
+
+    async def _sweep(self) -> None:
+        async with self._imaging:
+            promised = self._blobs.promised()  # before looking: a repository may be made meanwhile
+            repositories, had = await asyncio.to_thread(self._had)
+            self._blobs.sweep(had, [each for each in promised if each[0] not in repositories])
 
     def _had(self) -> tuple[set[str], set[str]]:
         """Return the names of all repositories, and the digests of what their images are made of."""
