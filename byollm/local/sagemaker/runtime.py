@@ -131,7 +131,7 @@ class Runtime:
                 "UpdateInferenceComponentRuntimeConfig API."
             )
         dimensions = [variant_dimensions(name, copies.variant), {"InferenceComponentName": component}]
-        call = self._call(name, instance, body, request, dimensions, len(copies.ready))
+        call = self._call(instance, body, request, dimensions, len(copies.ready))
         return call, copies.variant
 
     def _to_variant(self, name: str, host: Host, body: bytes, request: Request) -> tuple[Invocation, str]:
@@ -148,17 +148,16 @@ class Runtime:
             copy = route.shadow_fleet.pick()
             if copy is not None:
                 of = [variant_dimensions(name, route.shadow.name)]
-                call = self._call(name, copy, body, request, of, len(route.shadow_fleet.ready))
+                call = self._call(copy, body, request, of, len(route.shadow_fleet.ready))
                 task = asyncio.create_task(_forget(call))
                 self._shadows.add(task)
                 task.add_done_callback(self._shadows.discard)
         of = [variant_dimensions(name, route.variant.name)]
-        call = self._call(name, instance, body, request, of, len(route.fleet.ready))
+        call = self._call(instance, body, request, of, len(route.fleet.ready))
         return call, route.variant.name
 
     def _call(
         self,
-        name: str,
         instance: Instance,
         body: bytes,
         request: Request,
