@@ -74,9 +74,11 @@ class EngineResponse(Response, ABC):
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
+        self._request_id = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Work and send, as an ASGI application."""
+        self._request_id = scope["state"]["request_id"]
         try:
             with self._service.admission() as model:
                 arrival = scope["state"]["arrival"]
@@ -89,7 +91,7 @@ class EngineResponse(Response, ABC):
         """Do the work and send the answer."""
 
     def _failed(self, error: Exception) -> ApiError:
-        told = tell(error)
+        told = tell(error, f"request {self._request_id}")
         self._service.metrics.failed(FAILURES.get(told.code or "", "refused"))
         return told
 
@@ -173,8 +175,14 @@ class Generation(EngineResponse):
 
         prompts = job.prompts if job.answers else []
         streams = [
-            model.engine.generate(prompt, job.params, whole=not self._stream, adapter=job.adapter)
-            for prompt in prompts
+            model.engine.generate(
+                prompt,
+                job.params,
+                f"{self._request_id}-{number}",
+                whole=not self._stream,
+                adapter=job.adapter,
+            )
+            for number, prompt in enumerate(prompts)
         ]
         if not job.answers:
             for choice in range(job.choices):
@@ -209,8 +217,13 @@ def cut_off(output: Output, job: Job) -> ApiError:
     return internal_error()
 
 
-def tell(error: Exception) -> ApiError:
-    """What the client is told of an error; an unexpected one is logged, and told without its inside."""
+def tell(error: Exception, what: str = "a request") -> ApiError:
+    """What the client is told of an error; an unexpected one is logged, and told without its inside.
+
+    Args:
+        error: what went wrong.
+        what: the log says that this failed.
+    """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, QueueFullError):
@@ -221,5 +234,5 @@ def tell(error: Exception) -> ApiError:
         return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, EngineClosedError):
         return shutting_down()
-    log.error("a request failed", exc_info=error)
+    log.error("%s failed", what, exc_info=error)
     return internal_error()

@@ -161,6 +161,21 @@ def test_a_broken_adapter_that_is_there_is_left_out_and_logged(adapted: Server) 
     assert f"{WEIGHTS}: damaged or cut short" in adapted.log.read_text()
 
 
+def test_a_failure_is_logged_under_the_id_that_the_client_got(
+    adapted: Server, api: httpx.Client, directory: Path
+) -> None:
+    shutil.copytree(directory / "legal", directory / "huge")
+    tensors = load_file(directory / "huge" / WEIGHTS)
+    save_file({name: tensor * 1e30 for name, tensor in tensors.items()}, directory / "huge" / WEIGHTS)
+    loaded = api.post("/v1/load_lora_adapter", json={"lora_name": "huge", "lora_path": "huge"})
+    shutil.rmtree(directory / "huge")
+    assert loaded.status_code == 200, loaded.text
+    answer = api.post("/v1/completions", json={"model": "huge", "prompt": PROMPT})
+    assert answer.status_code == 500
+    assert f"request {answer.headers['x-request-id']}" in adapted.log.read_text()
+    assert PROMPT not in adapted.log.read_text()
+
+
 def test_an_unknown_name_is_told_what_there_is(api: httpx.Client) -> None:
     answer = api.post("/v1/completions", json={"model": "none", "prompt": "a"})
     assert "'tiny', and the adapters later, legal, medical, mine, other" in refused(answer, 404, "model")
