@@ -8,6 +8,23 @@ import httpx
 
 from tests.containers.support import HARDENED, MODEL, Container, container, inspect
 
+LOCK = Path(__file__).parents[2] / "requirements.txt"
+# What Triton does before its first kernel; the stub stands for the driver, which the host of a GPU brings.
+LAUNCHER = """
+import ctypes, os, subprocess, sys
+from pathlib import Path
+import triton
+from triton.runtime.build import compile_module_from_src
+stub = "/tmp/libcuda.so.1"
+subprocess.run(["gcc", "-shared", "-Wl,-soname,libcuda.so.1", "-o", stub, "-x", "c", "/dev/null"], check=True)
+ctypes.CDLL(stub)
+sys.setdlopenflags(os.RTLD_LAZY)
+nvidia = Path(triton.__file__).parent / "backends" / "nvidia"
+module = compile_module_from_src(
+    (nvidia / "driver.c").read_text(), "cuda_utils", ["/tmp"], [str(nvidia / "include")], ["libcuda.so.1"]
+)
+print(hasattr(module, "launch"))
+"""
 CHAT = {"model": "model", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 16}
 
 
@@ -53,7 +70,7 @@ def test_it_has_no_rights_and_no_tools(served: Container) -> None:
     assert fields["NoNewPrivs"] == "1"
     tools = served.python(
         "import importlib.util, shutil\n"
-        "print([name for name in ('gcc', 'g++', 'pip', 'curl') if shutil.which(name)])\n"
+        "print([name for name in ('g++', 'make', 'pip', 'curl') if shutil.which(name)])\n"
         "print(importlib.util.find_spec('pip'), importlib.util.find_spec('pytest'))"
     )
     assert tools == "[]\nNone None"
@@ -62,6 +79,32 @@ def test_it_has_no_rights_and_no_tools(served: Container) -> None:
         "print([p for p in ('/wheels', '/etc/pip.conf', '/build') if pathlib.Path(p).exists()])"
     )
     assert left == "[]"
+
+
+def test_a_scanner_finds_every_package_in_the_version_that_was_locked(served: Container) -> None:
+    code = (
+        "import json\n"
+        "from importlib.metadata import distributions\n"
+        "print(json.dumps([[each.name, each.version] for each in distributions()]))"
+    )
+    found = {name.lower().replace("_", "-"): version for name, version in json.loads(served.python(code))}
+    pinned = (line.split("==") for line in LOCK.read_text().splitlines() if "==" in line)
+    locked = {name.lower().replace("_", "-"): version for name, version in pinned}
+    assert {"byollm", "torch", "xgrammar"} <= found.keys()
+    wrong = {n: v for n, v in found.items() if n in locked and v.partition("+")[0] != locked[n]}
+    assert not wrong
+    theirs = ("cuda-", "nvidia-")  # which of NVIDIA's packages belong to it, PyTorch itself says
+    assert {name for name in found.keys() - locked.keys() if not name.startswith(theirs)} == {"byollm"}
+    assert served.python("print(open('/var/lib/dpkg/status').read().count('Package: '))") != "0"
+
+
+def test_only_an_image_for_gpus_has_a_compiler_and_triton_can_use_it(image: str) -> None:
+    with container(image, options=[*HARDENED[:2], "/tmp:exec", *HARDENED[3:]]) as serving:
+        has = "import shutil, torch; print(shutil.which('gcc') is not None, torch.version.cuda is not None)"
+        told = serving.python(has)
+        assert told in ("True True", "False False")
+        if told == "True True":
+            assert serving.python(LAUNCHER) == "True"
 
 
 def test_the_compiled_kernels_are_there(served: Container) -> None:
