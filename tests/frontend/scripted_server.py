@@ -95,7 +95,7 @@ async def answer(question: str) -> AsyncIterator[str]:
     elif question == "slowly":
         for number in range(2000):
             yield _event(f"{number} ")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1 if number < 12 else 1)  # so that a page on a slow machine catches up
     elif question == "think first":
         yield ": keep-alive\n\n"
         await asyncio.sleep(300)

@@ -90,7 +90,7 @@ def serving_page(api: str, log: Path) -> Iterator[str]:
             address.extend(re.findall(r"byollm page: (http://\S+)", log.read_text()))
             return bool(address)
 
-        wait_for(ready, "the page", 60)
+        wait_for(ready, "the page", 150)
         yield address[0]
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
