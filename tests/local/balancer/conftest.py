@@ -18,12 +18,16 @@ SITE = Path(__file__).with_name("site.py")
 
 @contextmanager
 def site(name: str) -> Iterator[int]:
-    """A server that runs; yields its port."""
+    """A server that listens; yields its port."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(SITE), str(port), name])
-    yield port
-    process.kill()
-    process.wait()
+    line = [sys.executable, str(SITE), str(port), name]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"listening\n"
+            yield port
+        finally:
+            process.kill()
 
 
 @dataclass

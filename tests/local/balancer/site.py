@@ -70,4 +70,6 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Site).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Site)
+print("listening", flush=True)  # noqa: T201
+server.serve_forever()
