@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 SETTLING_SECONDS, PAUSE_SECONDS = 300.0, 10.0  # AWS's index of tags is minutes behind
 NO_IMAGE = "sha256:" + "0" * 64
 
-# What `aws.retain` keeps; `kms` is what a key without its alias is found as.
-DATA = ("bucket", "image repository", "key alias", "kms", "log group", "model package group", "table")
+# What `aws.retain` keeps; a pool of people, and a key without its alias, are found by their tags.
+DATA = (
+    "bucket",
+    "cognito-idp",
+    "image repository",
+    "key alias",
+    "kms",
+    "log group",
+    "model package group",
+    "table",
+)
 
 
 def destroy(

@@ -94,6 +94,13 @@ def _remove_table(patient: Patient, table: Remains) -> None:
     dynamodb.get_waiter("table_not_exists").wait(TableName=table.name)
 
 
+def _remove_people(patient: Patient, pool: Remains) -> None:
+    cognito, name = patient.client("cognito-idp"), pool.name.rpartition("/")[2]
+    # Whatever is not named falls back to a default, which matters no more.
+    cognito.update_user_pool(UserPoolId=name, DeletionProtection="INACTIVE")
+    cognito.delete_user_pool(UserPoolId=name)
+
+
 def _remove_repository(patient: Patient, repository: Remains) -> None:
     patient.client("ecr").delete_repository(repositoryName=repository.name, force=True)
 
@@ -113,6 +120,7 @@ def _remove_key(patient: Patient, alias: Remains) -> None:
 
 REMOVERS: dict[str, Callable[[Patient, Remains], None]] = {
     "bucket": _remove_bucket,
+    "cognito-idp": _remove_people,
     "image repository": _remove_repository,
     "key alias": _remove_key,
     "log group": _remove_logs,

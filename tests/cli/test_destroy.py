@@ -9,9 +9,11 @@ from moto.sagemaker.models import sagemaker_backends
 from typer.testing import CliRunner
 
 from byollm.cli import cdk
+from byollm.cli.destroy import DATA
 from byollm.cli.main import app
-from byollm.doctor.remains import TAG
-from tests.doctor.support import ACCOUNT, GAPS, connect
+from byollm.cli.removal import remove
+from byollm.doctor.remains import TAG, Remains
+from tests.doctor.support import ACCOUNT, GAPS, connect, patient
 
 REGION = "ca-central-1"
 PLACE: Any = {"LocationConstraint": REGION}
@@ -176,6 +178,15 @@ def test_prods_load_balancer_is_unlocked_before_its_stack_goes(
     ran = destroy("--env", "prod", typed="prod\n")
     assert ran.exit_code == 0, (ran.output, ran.exception)
     assert not elb.describe_load_balancers()["LoadBalancers"]
+
+
+def test_people_are_data_and_go_though_their_pool_is_locked(aws: Any) -> None:
+    cognito = connect("cognito-idp", REGION)
+    made = cognito.create_user_pool(PoolName="byollm-prod", DeletionProtection="ACTIVE")["UserPool"]
+    people = Remains("cognito-idp", made["Arn"], REGION)  # as its tag tells of it
+    assert people.kind in DATA
+    assert list(remove(patient(env="prod"), [people])) == [people]
+    assert not cognito.list_user_pools(MaxResults=1)["UserPools"]
 
 
 def test_what_is_left_is_listed_and_is_a_failure(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
