@@ -92,7 +92,8 @@ class Ec2Place:
 class Ec2Stack(PlatformStack):
     """One instance, made anew when it dies or when image, model or settings change.
 
-    Nobody reaches it over the network; Session Manager forwards its port to who may use that (docs/aws.md).
+    Nobody reaches it over the network; Session Manager forwards its port to who may use that
+    (docs/deployment.md).
     """
 
     def __init__(
