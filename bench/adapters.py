@@ -34,9 +34,7 @@ MARK = 0.85  # of the base's throughput
 
 
 def main(
-    model: Annotated[
-        str, typer.Option(help="bundled, smollm2-135m, stablelm-3b or a path.")
-    ] = "bundled",
+    model: Annotated[str, typer.Option(help="bundled, smollm2-135m, stablelm-3b or a path.")] = "bundled",
     made: Annotated[Path, typer.Option(help="Where the random ones are made.")] = Path("var/peers"),
     rank: Annotated[int, typer.Option(help="Of each adapter.")] = 16,
     adapters: Annotated[list[int] | None, typer.Option(help="How many; by default 1, 4 and 8.")] = None,

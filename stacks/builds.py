@@ -1,4 +1,4 @@
-"""The pipeline's builds: each a CodeBuild project with a buildspec of `pipeline/` and a role of its own."""
+"""Builds: each a CodeBuild project with a buildspec of `pipeline/` and a role of its own."""
 
 import json
 from collections.abc import Mapping
@@ -24,20 +24,30 @@ NOTHING = Rights()
 
 @dataclass(frozen=True)
 class Work:
-    """What the pipeline hands from one step to the next: a folder of a bucket, and its key."""
+    """Where builds find the source: a folder of a bucket, and its key.
+
+    Attributes:
+        archive: the file in it, where no pipeline lays one for each run.
+    """
 
     bucket: s3.IBucket
     prefix: str
     key: kms.IKey
+    archive: str | None = None
 
     @property
     def arn(self) -> str:
         """The ARN of all that is in it."""
         return self.bucket.arn_for_objects(f"{self.prefix}*")
 
+    @property
+    def location(self) -> str | None:
+        """Where the archive is, as CodeBuild is told it."""
+        return f"{self.bucket.bucket_name}/{self.prefix}{self.archive}" if self.archive else None
+
     def accept(self, role: iam.Role) -> None:
         """Accept that policies of `role` name the whole folder."""
-        accept_objects(role, [self.bucket], "It is the pipeline's own folder.", prefix=self.prefix)
+        accept_objects(role, [self.bucket], "The folder is there for this alone.", prefix=self.prefix)
 
 
 class Builds:
@@ -91,6 +101,7 @@ class Builds:
             ),
             iam.PolicyStatement(actions=["s3:GetObject", "s3:GetObjectVersion"], resources=[self._work.arn]),
             iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self._work.key.key_arn]),
+            *self._fetching(),
             *rights.statements,
         ):
             role.add_to_policy(statement)
@@ -105,9 +116,13 @@ class Builds:
             encryption_key=self._work.key.key_arn,
             timeout_in_minutes=LONGEST_MINUTES,
             source=codebuild.CfnProject.SourceProperty(
-                type="CODEPIPELINE", build_spec=f"pipeline/{build}.yml"
+                type="S3" if self._work.archive else "CODEPIPELINE",
+                location=self._work.location,
+                build_spec=f"pipeline/{build}.yml",
             ),
-            artifacts=codebuild.CfnProject.ArtifactsProperty(type="CODEPIPELINE"),
+            artifacts=codebuild.CfnProject.ArtifactsProperty(
+                type="NO_ARTIFACTS" if self._work.archive else "CODEPIPELINE"
+            ),
             environment=codebuild.CfnProject.EnvironmentProperty(
                 type="LINUX_GPU_CONTAINER" if gpu else "LINUX_CONTAINER",
                 compute_type="BUILD_GENERAL1_SMALL" if gpu else "BUILD_GENERAL1_LARGE",
@@ -126,6 +141,13 @@ class Builds:
         else:
             accept(project, {"AwsSolutions-CB5": "It runs on the Debian that byollm is developed on."})
         self._projects[key] = project
+
+    def _fetching(self) -> list[iam.PolicyStatement]:
+        """Return what CodeBuild asks of a bucket that it fetches an archive from by itself."""
+        if self._work.archive is None:
+            return []
+        actions = ["s3:GetBucketAcl", "s3:GetBucketLocation"]
+        return [iam.PolicyStatement(actions=actions, resources=[self._work.bucket.bucket_arn])]
 
     def action(
         self,

@@ -75,6 +75,25 @@ def add_instance(app: App, *, env: str, settings: Settings, base: Foundation) ->
     )
 
 
+def add_images(app: App, *, env: str, settings: Settings, base: Foundation) -> None:
+    """Add the build of images, where no pipeline builds them."""
+    if settings.delivery.connection_arn is not None:
+        return
+    from stacks.images import ImagesPlace, ImagesStack
+
+    ImagesStack(
+        app,
+        env=env,
+        aws=settings.aws,
+        place=ImagesPlace(
+            artefacts=base.stored.artefacts,
+            repositories=base.registry.repositories,
+            data_key=base.keys.data,
+            logs_key=base.keys.logs,
+        ),
+    )
+
+
 def add_delivery(app: App, *, env: str, settings: Settings, base: Foundation) -> None:
     """Add the pipeline, where it has a connection to follow."""
     if settings.delivery.connection_arn is None:

@@ -12,7 +12,7 @@ from stacks.keys import KeysStack
 from stacks.lifecycle import LifecyclePlace, LifecycleStack
 from stacks.network import NetworkStack
 from stacks.observability import ObservabilityStack
-from stacks.optional import Foundation, add_delivery, add_instance, add_services
+from stacks.optional import Foundation, add_delivery, add_images, add_instance, add_services
 from stacks.registry import RegistryStack
 from stacks.storage import StorageStack
 from stacks.training import TrainingPlace, TrainingStack
@@ -104,6 +104,6 @@ def add_platform(app: App, *, env: str, settings: Settings) -> None:
     base = Foundation(
         keys=keys, network=network, stored=stored, registry=registry, observability=observability
     )
-    for add in (add_services, add_instance, add_delivery):
+    for add in (add_services, add_instance, add_images, add_delivery):
         add(app, env=env, settings=settings, base=base)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))

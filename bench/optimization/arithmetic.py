@@ -8,6 +8,7 @@ BANDWIDTH, FLOPS = 600e9, 70e12
 """Of an A10G: bytes and bfloat16 operations a second.
 https://www.baseten.co/blog/nvidia-a10-vs-a10g-for-ml-model-inference/"""
 
+
 @dataclass(frozen=True)
 class Weights:
     """How many bits a weight takes, with its scales: inside the layers, and in embedding and head."""

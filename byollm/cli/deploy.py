@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,14 +17,19 @@ def deploy(
     env: Annotated[str, typer.Option("--env", "-e", help="The environment: config/<env>.yaml.")] = "dev",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     model: Annotated[
-        Path | None, typer.Option(help="Model directory that is served; by default the bundled one.")
+        str | None,
+        typer.Option(
+            help="What is served: a model directory, or a name on the Hub; by default the bundled one."
+        ),
     ] = None,
     skip_images: Annotated[
         bool,
         typer.Option("--skip-images", help="Build none; take those that the settings or the registry have."),
     ] = False,
 ) -> None:
-    """Examine, deploy the stacks, build and push the images, deploy the services, publish the model.
+    """Examine, deploy the stacks, the images, the services and the model, and ask it a question.
+
+    The images are built here, or by CodeBuild where this machine has no container engine.
 
     Each step looks first at what is there: run again, it goes on where it was interrupted.
     """
@@ -33,11 +37,13 @@ def deploy(
 
     from byollm.aws import explained
     from byollm.cli.doctor import bundled_model
+    from byollm.cli.model_source import model_directory
     from byollm.doctor import Patient
     from byollm.settings import load_settings
 
     console = Console(highlight=False)
-    patient = Patient.of(env, load_settings(env), model or bundled_model())
+    directory = model_directory(model) if model else bundled_model()
+    patient = Patient.of(env, load_settings(env), directory)
     try:
         with explained():
             _deploy(patient, console, yes=yes, skip_images=skip_images)
@@ -52,6 +58,7 @@ def deploy(
 def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: bool) -> None:
     from byollm.cli.cdk import run_cdk
     from byollm.cli.doctor import require_health
+    from byollm.cli.first_chat import first_chat
     from byollm.cli.images import IMAGES, build_and_push
     from byollm.cli.publish import publish_model
 
@@ -84,6 +91,8 @@ def _deploy(patient: "Patient", console: "Console", *, yes: bool, skip_images: b
         console.print(f"[yellow]no image of {', '.join(missing)}[/]: what needs it is not deployed")
     with _step(console, "model"):
         publish_model(patient, console, digests.get("inference"))
+    with _step(console, "chat"):
+        first_chat(patient, console)
 
 
 def _pushed(patient: "Patient") -> dict[str, str]:

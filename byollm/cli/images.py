@@ -1,4 +1,4 @@
-"""Builds the images with this machine's container engine and pushes them to the environment's registry."""
+"""Has the images built and in the registry: by this machine's container engine, or else by CodeBuild."""
 
 import base64
 import os
@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from byollm.aws import listed, one
+from byollm.cli.remote_images import build_remotely
 from byollm.doctor.patient import Patient
 from byollm.settings import ByollmError
 from byollm.settings.instances import INSTANCE_TYPES
@@ -27,9 +28,13 @@ def build_and_push(patient: Patient, console: Console, images: Iterable[str]) ->
     An image is tagged by its own content, so one that is there already is not sent again.
 
     Raises:
-        ImageError: there is no container engine, or it failed; what it said stands above.
+        ImageError: the container engine failed; what it said stands above.
+        RemoteImageError: there is none, and CodeBuild failed.
     """
     engine = _engine()
+    if engine is None:
+        console.print("no docker daemon and no podman on this machine (docs/container.md)")
+        return build_remotely(patient, console, images)
     # An emulated AWS has no certificate; docker trusts this machine by itself.
     insecure = ("--tls-verify=false",) if engine == "podman" and patient.emulated else ()
     _log_in(patient, engine, insecure)
@@ -65,16 +70,13 @@ def newest(patient: Patient, image: str) -> str:
     return str(max(found, key=lambda each: each["imagePushedAt"])["imageDigest"])
 
 
-def _engine() -> str:
-    """Return docker where its daemon answers, else podman: as `scripts/image` chooses."""
+def _engine() -> str | None:
+    """Return docker where its daemon answers, else podman, as `scripts/image` chooses; None: neither is."""
     if shutil.which("docker") and not _run("docker", "info", quiet=True).returncode:
         return "docker"
     if shutil.which("podman"):
         return "podman"
-    raise ImageError(
-        "no docker daemon and no podman: install one (docs/container.md), or have a pipeline push the "
-        "images, then run it with --skip-images"
-    )
+    return None
 
 
 def _build(patient: Patient, image: str, local: str) -> None:

@@ -33,12 +33,23 @@ def open_source(given: str, settings: "Settings") -> "Source":
         return s3_folder(given, settings)
     if Path(given).is_dir():
         return DirectorySource(Path(given))
+    return DirectorySource(model_directory(given), given)
+
+
+def model_directory(given: str) -> Path:
+    """Return the directory of a model; one of the Hub is downloaded into its cache first.
+
+    Raises:
+        SourceError: there is none, or it cannot be had.
+    """
+    if Path(given).is_dir():
+        return Path(given)
     if Path(given).exists() or not re.fullmatch(HUB_NAME, given):
         raise SourceError(
-            f"{given}: no such directory; name that of a model, s3://bucket/prefix, or a model of Hugging "
-            "Face's Hub such as stabilityai/stablelm-3b-4e1t"
+            f"{given}: no such directory; name that of a model, or a model of Hugging Face's Hub such as "
+            "stabilityai/stablelm-3b-4e1t; to quantise or inspect one, s3://bucket/prefix will do too"
         )
-    return DirectorySource(_from_hub(given), given)
+    return _from_hub(given)
 
 
 def s3_folder(address: str, settings: "Settings") -> "S3Folder":

@@ -1,6 +1,5 @@
 """`byollm publish`: a model goes to S3 and is released by the state machine."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 def publish(
     model: Annotated[
-        Path | None, typer.Argument(help="Model directory; by default the one in the repository.")
+        str | None, typer.Argument(help="Model directory, or a name on the Hub; by default the bundled one.")
     ] = None,
     env: Annotated[str, typer.Option("--env", "-e", help="The environment: config/<env>.yaml.")] = "dev",
     variant: Annotated[str, typer.Option(help="Variant of the endpoint that it is for.")] = "main",
@@ -26,11 +25,13 @@ def publish(
 
     from byollm.aws import explained
     from byollm.cli.doctor import bundled_model
+    from byollm.cli.model_source import model_directory
     from byollm.doctor import Patient
     from byollm.settings import load_settings
 
     console = Console(highlight=False)
-    patient = Patient.of(env, load_settings(env), model or bundled_model())
+    directory = model_directory(model) if model else bundled_model()
+    patient = Patient.of(env, load_settings(env), directory)
     try:
         with explained():
             publish_model(patient, console, patient.settings.images.inference, variant=variant)
@@ -66,7 +67,7 @@ def _upload(patient: "Patient", console: "Console") -> str:
     from byollm.aws import Clients
     from byollm.lifecycle import ModelFolder
 
-    folder, bucket = ModelFolder.read(patient.model), _bucket(patient)
+    folder, bucket = ModelFolder.read(patient.model), patient.bucket("Models")
     columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=folder.size)
@@ -75,26 +76,3 @@ def _upload(patient: "Patient", console: "Console") -> str:
         )
     console.print(f"{patient.model.name} is at {address}")
     return address
-
-
-def _bucket(patient: "Patient") -> str:
-    """Return the name of the bucket of models, which CloudFormation chose.
-
-    Raises:
-        ByollmError: it is not there.
-    """
-    from byollm.aws import listed
-    from byollm.settings import ByollmError
-
-    stack = f"byollm-{patient.env}-storage"
-    if stack in patient.stacks():
-        resources = listed(
-            patient.client("cloudformation"),
-            "list_stack_resources",
-            "StackResourceSummaries",
-            StackName=stack,
-        )
-        for each in resources:
-            if each["ResourceType"] == "AWS::S3::Bucket" and each["LogicalResourceId"].startswith("Models"):
-                return str(each["PhysicalResourceId"])
-    raise ByollmError(f"there is no bucket of models: run `byollm deploy --env {patient.env}` first")

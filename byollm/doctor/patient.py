@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from byollm.aws import Clients, listed
-from byollm.settings import REPOSITORY, Settings
+from byollm.settings import REPOSITORY, ByollmError, Settings
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,22 @@ class Patient:
         return {
             each["StackName"]: each["StackStatus"] for each in found if each["StackName"].startswith(ours)
         }
+
+    def bucket(self, name: str) -> str:
+        """Return the bucket that the storage stack calls so; CloudFormation chose its real name.
+
+        Raises:
+            ByollmError: it is not there.
+        """
+        stack = f"byollm-{self.env}-storage"
+        if stack in self.stacks():
+            found = listed(
+                self.client("cloudformation"),
+                "list_stack_resources",
+                "StackResourceSummaries",
+                StackName=stack,
+            )
+            for each in found:
+                if each["ResourceType"] == "AWS::S3::Bucket" and each["LogicalResourceId"].startswith(name):
+                    return str(each["PhysicalResourceId"])
+        raise ByollmError(f"there is no bucket of {name.lower()}: run `byollm deploy --env {self.env}` first")

@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from byollm.cli import cdk, doctor, images, publish
+from byollm.cli import cdk, doctor, first_chat, images, publish
 from byollm.cli.main import app
 from byollm.settings import ByollmError
 from tests.cli.test_images import registry
@@ -33,6 +33,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         return dict.fromkeys(wanted, DIGEST)
 
     monkeypatch.setattr(images, "build_and_push", build)
+    monkeypatch.setattr(first_chat, "first_chat", lambda *_: taken.append(("chat", None)))
     with mock_aws():
         yield taken
 
@@ -44,7 +45,7 @@ def deploy(*arguments: str, typed: str = "") -> Any:
 def test_a_first_deployment_makes_the_registry_then_images_then_services_then_the_model(steps: Steps) -> None:
     ran = deploy("--yes")
     assert ran.exit_code == 0, (ran.output, ran.exception)
-    assert [name for name, _ in steps] == ["doctor", "stacks", "images", "stacks", "model"]
+    assert [name for name, _ in steps] == ["doctor", "stacks", "images", "stacks", "model", "chat"]
     assert steps[1][1] == {}
     assert steps[3][1]["BYOLLM__IMAGES__GATEWAY"] == DIGEST
     assert steps[4][1] == DIGEST
@@ -54,13 +55,13 @@ def test_digests_from_a_pipeline_are_deployed_at_once(steps: Steps, monkeypatch:
     for image in ("INFERENCE", "GATEWAY", "FRONTEND"):
         monkeypatch.setenv(f"BYOLLM__IMAGES__{image}", DIGEST)
     assert deploy("--yes").exit_code == 0
-    assert [name for name, _ in steps] == ["doctor", "stacks", "model"]
+    assert [name for name, _ in steps] == ["doctor", "stacks", "model", "chat"]
 
 
 def test_services_that_stand_are_deployed_with_their_images_until_there_are_new_ones(steps: Steps) -> None:
     pushed = {image: registry("one", image=image) for image in ("inference", "gateway", "frontend")}
     assert deploy("--yes").exit_code == 0
-    assert [name for name, _ in steps] == ["doctor", "stacks", "images", "stacks", "model"]
+    assert [name for name, _ in steps] == ["doctor", "stacks", "images", "stacks", "model", "chat"]
     assert steps[1][1]["BYOLLM__IMAGES__GATEWAY"] == pushed["gateway"]
     assert steps[3][1]["BYOLLM__IMAGES__GATEWAY"] == DIGEST
 
@@ -69,7 +70,7 @@ def test_without_building_the_images_of_the_registry_are_taken(steps: Steps) -> 
     digest = registry("one", image="inference")
     ran = deploy("--yes", "--skip-images")
     assert ran.exit_code == 0, (ran.output, ran.exception)
-    assert [name for name, _ in steps] == ["doctor", "stacks", "model"]
+    assert [name for name, _ in steps] == ["doctor", "stacks", "model", "chat"]
     assert steps[1][1] == {"BYOLLM__IMAGES__INFERENCE": digest}
     assert "no image of gateway, frontend" in ran.output
 

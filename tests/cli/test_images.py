@@ -9,6 +9,7 @@ import pytest
 from moto import mock_aws
 from rich.console import Console
 
+from byollm.cli import images
 from byollm.cli.images import ImageError, address, build_and_push, newest
 from byollm.doctor import Patient
 from tests.doctor.support import connect, patient
@@ -116,11 +117,18 @@ def test_podman_takes_over_where_the_daemon_of_docker_is_off(machine: Machine) -
     assert machine.said[-1].startswith("podman")
 
 
-def test_no_engine_says_what_to_do(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_codebuild_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     who = machine.has()
     monkeypatch.setenv("PATH", str(machine.directory / "bin"))
-    with pytest.raises(ImageError, match=r"--skip-images"):
-        build_and_push(who, Console(quiet=True), ["gateway"])
+    asked: list[list[str]] = []
+
+    def build(_: object, console: object, wanted: list[str]) -> dict[str, str]:
+        asked.append(wanted)
+        return {"gateway": "sha256:1"}
+
+    monkeypatch.setattr(images, "build_remotely", build)
+    assert build_and_push(who, Console(quiet=True), ["gateway"]) == {"gateway": "sha256:1"}
+    assert asked == [["gateway"]]
 
 
 def test_a_missing_repository_says_to_deploy(machine: Machine) -> None:

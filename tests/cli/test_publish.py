@@ -8,7 +8,7 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from byollm.cli import release
+from byollm.cli import model_source, release
 from byollm.cli.main import app
 from tests.cli.test_images import registry
 from tests.doctor.support import BUNDLED, connect
@@ -48,6 +48,21 @@ def test_the_bundled_model_is_uploaded_once_and_released_on_the_newest_image(rel
     objects = connect("s3", REGION).list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
     there = {each["Key"].removeprefix(prefix): each["Size"] for each in objects}
     assert there["model.safetensors"] == (BUNDLED / "model.safetensors").stat().st_size
+
+
+def test_a_model_of_the_hub_is_released_as_its_cache_has_it(
+    released: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect("cloudformation", REGION).create_stack(StackName="byollm-dev-storage", TemplateBody=STORAGE)
+    registry("one", image="inference")
+    for file in BUNDLED.iterdir():  # as the Hub's client keeps it: names that lead to contents elsewhere
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.setattr(model_source, "_from_hub", {"somebody/tiny": tmp_path}.__getitem__)
+    ran = publish("somebody/tiny")
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    bucket, prefix = released[0]["model"].removeprefix("s3://").split("/", 1)
+    listed = connect("s3", REGION).list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    assert {each["Key"].removeprefix(prefix) for each in listed} >= {"config.json", "model.safetensors"}
 
 
 def test_a_packed_model_is_published_with_all_its_files(
