@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any, cast
 
 import torch
@@ -62,16 +62,15 @@ class NativeModel:
 
         It is rounded to bfloat16 where the model was rounded to that or to less.
         """
-        for layer in range(self._layers):
-            for name in PRODUCTS:
+        self._call("vacate", slot)
+        if adapter is not None:
+            for layer, name in product(range(self._layers), PRODUCTS):
                 self._set_product(slot, layer, name, adapter)
 
-    def _set_product(self, slot: int, layer: int, name: str, adapter: Adapter | None) -> None:
-        place = slot, layer, name.encode()
-        weights = {} if adapter is None else adapter.weights
+    def _set_product(self, slot: int, layer: int, name: str, adapter: Adapter) -> None:
+        place, weights = (slot, layer, name.encode()), adapter.weights
         found = {m: pair for m in PRODUCTS[name] if (pair := weights.get(f"layers.{layer}.{m}")) is not None}
         if not found:
-            self._call("adapter", *place, None, 0, Precision.FLOAT32)
             return
         a = _stack([_floats(pair.a) for pair in found.values()])
         narrow = self._rounds or _narrow(a, *(pair.b for pair in found.values()))

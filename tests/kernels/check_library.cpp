@@ -417,9 +417,11 @@ class Subject {
         {"up", {{"gate", 0}, {"up", shape_.gated ? shape_.inner : 0}}},
         {"down", {{"down", 0}}},
     };
-    for (int i = 0; i < shape_.layers; i++)
-      for (size_t slot = 0; slot < w.layers[i].adapters.size(); slot++)
-        for (const auto& [name, parts] : products) adapt(int32_t(slot), i, name, parts, there ? w.layers[i].adapters[slot] : Pairs{});
+    for (size_t slot = 0; slot < w.layers[0].adapters.size(); slot++) {
+      done(CALL(vacate)(model_, int32_t(slot)));
+      for (int i = 0; there && i < shape_.layers; i++)
+        for (const auto& [name, parts] : products) adapt(int32_t(slot), i, name, parts, w.layers[i].adapters[slot]);
+    }
   }
 
   void adapt(int32_t slot, int layer, const std::string& name, const std::vector<std::pair<const char*, int>>& parts, const Pairs& pairs) {
@@ -431,7 +433,8 @@ class Subject {
       const Matrix& more = pairs.at(part).a;
       a.insert(a.end(), more.weight.begin(), more.weight.end()), rank += more.out;
     }
-    done(CALL(adapter)(model_, slot, layer, name.c_str(), a.empty() ? nullptr : a.data(), rank, precision));
+    if (a.empty()) return;
+    done(CALL(adapter)(model_, slot, layer, name.c_str(), a.data(), rank, precision));
     rank = 0;
     for (const auto& [part, column] : parts) {
       if (pairs.count(part) == 0) continue;

@@ -49,16 +49,24 @@ class Model {
 
   void forward(const Batch& batch);
 
-  // Put A (rank, in) of what an adapter adds to a product into a slot, instead of what was there, or, if it is null,
-  // nothing.
-  void adapt(int slot, Adapted& product, const float* a, int rank, Precision precision) {
+  Arena weights{size_t(64) << 20};
+
+  // Take out of a slot what it holds of any adapter.
+  void vacate(int slot) {
     if (slot < 0) throw std::invalid_argument("slots are counted from 0");
-    if (slot >= int(product.adapters.size())) product.adapters.resize(slot + 1);
-    product.adapters[slot].reset();
-    if (a == nullptr) return;
+    for (auto& layer : layers)
+      for (Adapted* product : {&layer.qkv, &layer.o, &layer.up, &layer.down})
+        if (slot < int(product->adapters.size())) product->adapters[slot].reset();
+    if (slot >= int(slots_.size())) slots_.resize(slot + 1);
+    slots_[slot] = std::make_unique<Arena>(0);
+  }
+
+  // Put A (rank, in) of what an adapter adds to a product into a slot that was vacated.
+  void adapt(int slot, Adapted& product, const float* a, int rank, Precision precision) {
     auto added = std::make_unique<LowRank>();
-    added->a.pack(a, rank, product.in, nullptr, precision);
+    added->a.pack(*slots_.at(slot), a, rank, product.in, nullptr, precision);
     rank_ = std::max(rank_, rank);
+    if (slot >= int(product.adapters.size())) product.adapters.resize(slot + 1);
     product.adapters[slot] = std::move(added);
   }
 
@@ -69,7 +77,7 @@ class Model {
       throw std::invalid_argument("B fits neither A nor the product");
     auto& target = added->targets.emplace_back();
     target.column = column, target.first = first;
-    target.b.pack(b, out, rank, nullptr, precision);
+    target.b.pack(*slots_.at(slot), b, out, rank, nullptr, precision);
   }
 
  private:
@@ -134,6 +142,7 @@ class Model {
   std::vector<std::atomic<int>> claims_;  // of each phase: how much of it is taken
   std::vector<Item> items_;
   std::vector<Run> runs_;
+  std::vector<std::unique_ptr<Arena>> slots_;  // what adapters stand in
   int rank_ = 0;  // the most of a product's adapter so far
   Memory<float> x_, normed_, qkv_, attended_, up_, inner_, chosen_;
   Memory<float> lowered_;  // A x of adapters: (tokens, rank_)

@@ -69,9 +69,11 @@ int32_t byollm_packed(byollm::Model* model, int32_t layer, const char* name, con
                       const uint16_t* scales, int32_t group, int32_t out, int32_t in, const float* bias,
                       int32_t precision);
 
-// Put what an adapter adds to a product of a layer into a slot, from 0 on, instead of what was there: y += b (a x).
-// name: qkv, o, up, down; a (rank, in), those of all its targets one above the other, is copied, as float32 or
-// bfloat16; null: nothing is added.
+// Take out of a slot, from 0 on, what it holds; no adapter is put into one that was not vacated.
+int32_t byollm_vacate(byollm::Model* model, int32_t slot);
+
+// Put what an adapter adds to a product of a layer into a slot: y += b (a x). name: qkv, o, up, down; a (rank, in),
+// those of all its targets one above the other, is copied, as float32 or bfloat16.
 int32_t byollm_adapter(byollm::Model* model, int32_t slot, int32_t layer, const char* name, const float* a,
                        int32_t rank, int32_t precision);
 

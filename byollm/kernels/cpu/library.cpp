@@ -58,16 +58,20 @@ int32_t byollm_linear(Model* model, int32_t layer, const char* name, const void*
                       int32_t in, const float* bias, int32_t precision) {
   return guarded([&] {
     Linear& linear = linear_of(model, layer, name);
-    if (half) linear.pack(static_cast<const Half*>(weight), out, in, bias, Precision(precision));
-    else linear.pack(static_cast<const float*>(weight), out, in, bias, Precision(precision));
+    if (half) linear.pack(model->weights, static_cast<const Half*>(weight), out, in, bias, Precision(precision));
+    else linear.pack(model->weights, static_cast<const float*>(weight), out, in, bias, Precision(precision));
   });
 }
 
 int32_t byollm_packed(Model* model, int32_t layer, const char* name, const uint8_t* codes, const uint16_t* scales,
                       int32_t group, int32_t out, int32_t in, const float* bias, int32_t precision) {
   return guarded([&] {
-    linear_of(model, layer, name).pack(Codes{codes, scales, group}, out, in, bias, Precision(precision));
+    linear_of(model, layer, name).pack(model->weights, Codes{codes, scales, group}, out, in, bias, Precision(precision));
   });
+}
+
+int32_t byollm_vacate(Model* model, int32_t slot) {
+  return guarded([&] { model->vacate(slot); });
 }
 
 int32_t byollm_adapter(Model* model, int32_t slot, int32_t layer, const char* name, const float* a, int32_t rank,

@@ -128,6 +128,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "free": (None, [c_void_p]),
         "linear": (c_int32, [*matrix, c_void_p, c_int32, *size, c_void_p, c_int32]),
         "packed": (c_int32, [*matrix, c_void_p, c_void_p, c_int32, *size, c_void_p, c_int32]),
+        "vacate": (c_int32, [c_void_p, c_int32]),
         "adapter": (c_int32, [c_void_p, c_int32, *matrix[1:], c_void_p, c_int32, c_int32]),
         "adapter_target": (
             c_int32,

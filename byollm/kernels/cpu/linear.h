@@ -27,7 +27,7 @@ struct Tile {
   template <Precision F>
   void multiply(const Linear& linear, int panel, const float* x, size_t stride, const Rounded& rounded, int row) {
     clear(sums);
-    const char* w = linear.weights.data + panel * linear.panel_bytes;
+    const char* w = linear.weights + panel * linear.panel_bytes;
     if constexpr (F == Precision::float32 || F == Precision::bfloat16) {
       multiply_floats<F>(w, linear.panel_bytes, x + row * stride, stride, linear.in);
     } else {
@@ -218,7 +218,7 @@ struct Product {
       for (int start = 0; start < rows; start += BLOCK) {
         const int end = std::min(rows, start + BLOCK);
         for (int panel = first; panel < last; panel++) {
-          const char* weights = linear.weights.data + panel * linear.panel_bytes;
+          const char* weights = linear.weights + panel * linear.panel_bytes;
           for (int row = start; row < end; row += 2 * TILE_ROWS) {
             const int count = std::min(2 * TILE_ROWS, end - row);
             multiply_tiles(rounded.halves.data + row * width, width, count > TILE_ROWS, weights, rounded.groups, sums);

@@ -34,7 +34,7 @@ struct Linear {
   int in = 0, out = 0, panels = 0;
   Precision precision = Precision::float32;
   size_t panel_bytes = 0;
-  Memory<char> weights;
+  char* weights = nullptr;  // in an arena
   std::vector<float> bias;  // of all panels' columns; empty: none
 
   bool integers() const { return precision == Precision::int8 || precision == Precision::int4; }
@@ -47,27 +47,27 @@ struct Linear {
 
   // Take weights that are floats, or the upper halves of them.
   template <class Number>
-  void pack(const Number* from, int out_, int in_, const float* bias_, Precision precision_) {
-    lay_out(out_, in_, bias_, precision_);
+  void pack(Arena& arena, const Number* from, int out_, int in_, const float* bias_, Precision precision_) {
+    lay_out(arena, out_, in_, bias_, precision_);
     if (integers()) throw std::invalid_argument("integer weights are packed from codes and scales");
     for (int panel = 0; panel < panels; panel++) {
-      char* to = weights.data + panel * panel_bytes;
+      char* to = weights + panel * panel_bytes;
       if (precision == Precision::tiles) pack_tiles(from, panel, to);
       else pack_floats(from, panel, to);
     }
   }
 
-  void pack(const Codes& from, int out_, int in_, const float* bias_, Precision precision_) {
-    lay_out(out_, in_, bias_, precision_);
+  void pack(Arena& arena, const Codes& from, int out_, int in_, const float* bias_, Precision precision_) {
+    lay_out(arena, out_, in_, bias_, precision_);
     if (!integers()) throw std::invalid_argument("codes and scales are of integer weights");
     if (from.group < GROUP || from.group % GROUP != 0) throw std::invalid_argument("groups are multiples of 32");
-    for (int panel = 0; panel < panels; panel++) pack_integers(from, panel, weights.data + panel * panel_bytes);
+    for (int panel = 0; panel < panels; panel++) pack_integers(from, panel, weights + panel * panel_bytes);
   }
 
   size_t bytes() const { return size_t(panels) * panel_bytes; }
 
  private:
-  void lay_out(int out_, int in_, const float* bias_, Precision precision_) {
+  void lay_out(Arena& arena, int out_, int in_, const float* bias_, Precision precision_) {
     in = in_, out = out_, precision = precision_;
     panels = (out + COLUMNS - 1) / COLUMNS;
     const int groups = (in + GROUP - 1) / GROUP;
@@ -81,7 +81,7 @@ struct Linear {
         panel_bytes = size_t(groups) * 2 * TILE_BYTES;
         break;
     }
-    weights.at_least(bytes());
+    weights = arena.take(bytes());
     bias.clear();
     if (bias_ != nullptr) {
       bias.assign(size_t(panels) * COLUMNS, 0);
