@@ -8,7 +8,7 @@ ENV ?= dev
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-serve bench-peers image image-test up down synth snapshots scan model lock
+.PHONY: help setup run test lint bench bench-serve bench-peers image image-test images images-test up down synth snapshots scan model lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,14 @@ image: ## the image CONTAINER (inference), with docker, podman or buildah (docs/
 image-test: $(VENV)/dev ## build that image and try it: hardened, drained, broken
 	./scripts/image
 	BYOLLM_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers
+
+images: ## all images, byollm-inference to byollm-frontend
+	for container in inference training gateway frontend; do \
+		CONTAINER=$$container IMAGE=byollm-$$container ./scripts/image || exit 1; \
+	done
+
+images-test: $(VENV)/dev images ## build all images and try them: each for itself, then page to gateway to inference
+	BYOLLM_IMAGE=byollm-inference BYOLLM_IMAGES=byollm $(BIN)/python -m pytest tests/containers
 
 up: $(VENV)/local node_modules ## the platform of ENV (dev) on an emulated AWS of this machine, running
 	@$(BIN)/byollm up --env $(ENV)

@@ -19,6 +19,14 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
+def images() -> str:
+    """What the names of all images begin with; that one cannot be found or run is a failure."""
+    if (name := os.environ.get("BYOLLM_IMAGES")) is None:
+        pytest.skip("no images were built for these tests: `make images-test` does it")
+    return name
+
+
+@pytest.fixture(scope="session")
 def served(image: str) -> Iterator[Container]:
     """The container that most tests share."""
     with container(image) as running:
