@@ -26,10 +26,11 @@ class Statistics:
 
     @property
     def rate(self) -> float | None:
-        """Tokens a second once the first is there; None if there is no second."""
-        if self.first is None or self.last is None or self.tokens < 2 or self.last <= self.first:
-            return None
-        return (self.tokens - 1) / (self.last - self.first)
+        """Tokens a second from the question to the last token; None if there is none.
+
+        From the first token on would tell nothing: servers send several at once, and short answers come whole.
+        """
+        return None if self.last is None else self.tokens / (self.last - self.asked)
 
     def line(self) -> str:
         """Put it in words."""
