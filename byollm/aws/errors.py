@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from boto3.exceptions import Boto3Error
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -44,6 +45,10 @@ def explained() -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise explain(error) from error
+    except Boto3Error as error:  # what moves whole files raises its own, amid handling the other
+        cause = error.__context__
+        told = explain(cause) if isinstance(cause, BotoCoreError | ClientError) else AwsError(str(error))
+        raise told from error
 
 
 def explain(error: BotoCoreError | ClientError) -> AwsError:

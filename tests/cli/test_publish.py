@@ -1,6 +1,8 @@
 """A model directory becomes a release."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,53 @@ def test_a_model_of_the_hub_is_released_as_its_cache_has_it(
     bucket, prefix = released[0]["model"].removeprefix("s3://").split("/", 1)
     listed = connect("s3", REGION).list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
     assert {each["Key"].removeprefix(prefix) for each in listed} >= {"config.json", "model.safetensors"}
+
+
+KMS = (
+    "<Error><Code>AccessDenied</Code><Message>User: arn:aws:iam::123456789012:user/me is not authorized to "
+    "perform: kms:GenerateDataKey on resource: arn:aws:kms:ca-central-1:123456789012:key/1 because no "
+    "identity-based policy allows the kms:GenerateDataKey action</Message></Error>"
+)
+
+
+class Denying(BaseHTTPRequestHandler):
+    """A bucket whose key the caller may not use: it holds nothing, and takes nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(404, b"")
+
+    def do_GET(self) -> None:
+        self._answer(200, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(403, KMS.encode())
+
+    do_POST = do_PUT
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_key_that_may_not_be_used_is_named_and_nothing_is_released(
+    released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect("cloudformation", REGION).create_stack(StackName="byollm-dev-storage", TemplateBody=STORAGE)
+    registry("one", image="inference")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Denying)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    ran = publish()
+    server.shutdown()
+    assert ran.exit_code == 1
+    assert "not allowed: kms:GenerateDataKey" in str(ran.exception) + ran.output
+    assert released == []
 
 
 def test_a_packed_model_is_published_with_all_its_files(
