@@ -108,9 +108,11 @@ def _value(text: str) -> Any:
 
 
 def _deliver(run: Path, root: Path) -> None:
-    """Put what a finished run made where SageMaker fetches it."""
-    shutil.copytree(run / "model", root / "model", dirs_exist_ok=True)
+    """Put what a finished run made where SageMaker fetches it: into folders that may be another user's."""
     told = root / "output" / "data"
-    told.mkdir(parents=True, exist_ok=True)
+    for folder in (root / "model", told):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in (run / "model").iterdir():
+        shutil.copyfile(file, root / "model" / file.name)
     for name in RESULTS:
-        shutil.copy(run / name, told)
+        shutil.copyfile(run / name, told / name)
