@@ -18,7 +18,7 @@ from tests.containers.support import HARDENED, MODEL, command
 from tests.frontend.conftest import browser, open_page, opener, outside, profile
 from tests.frontend.support import Chat
 from tests.local.front import Front, front, moto
-from tests.local.sagemaker.hosting import ROLE, Hosting
+from tests.local.sagemaker.hosting import ROLE, TYPE, Hosting
 from tests.ports import free_port
 
 __all__ = ["browser", "front", "moto", "open_page", "opener", "outside", "profile"]
@@ -32,13 +32,12 @@ def endpoint(
 ) -> Iterator[tuple[World, str]]:
     """An endpoint of the emulated SageMaker whose container is podman's or Docker's."""
     directory = tmp_path_factory.mktemp("chain")
-    found = {IMAGE: {"image": f"{images}-inference", "port": 8080}}
-    (directory / "images.json").write_text(json.dumps(found))
+    (directory / "images.json").write_text(json.dumps({IMAGE: f"{images}-inference"}))
 
     def services(world: World) -> dict[str, Any]:
         return {"sagemaker": SageMaker(world, Containers(world))}
 
-    with front(directory, services) as world:
+    with front(directory, services, factor=60) as world:
         s3 = world.client("s3")
         s3.create_bucket(Bucket="chain", CreateBucketConfiguration={"LocationConstraint": world.region})
         for file in MODEL.iterdir():
@@ -49,7 +48,16 @@ def endpoint(
         world.client("sagemaker").create_model(
             ModelName="chain", PrimaryContainer=container, ExecutionRoleArn=ROLE
         )
-        name = hosting.endpoint(hosting.variant() | {"ModelName": "chain"})
+        name = hosting.endpoint(
+            {
+                "VariantName": "main",
+                "ModelName": "chain",
+                "InstanceType": TYPE,
+                "InitialInstanceCount": 1,
+                "InitialVariantWeight": 1,
+                "ContainerStartupHealthCheckTimeoutInSeconds": 3600,
+            }
+        )
         yield world, name
         hosting.delete(name)
 
