@@ -28,7 +28,7 @@ class Statistics:
     def rate(self) -> float | None:
         """Tokens a second from the question to the last token; None if there is none.
 
-        From the first token on would tell nothing: servers send several at once, and short answers come whole.
+        From the first token on would tell nothing: servers send several at once, short answers whole.
         """
         return None if self.last is None else self.tokens / (self.last - self.asked)
 
