@@ -11,12 +11,14 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from byollm.web.lingering import LingeringResponse
+
 LARGEST_REQUEST = 8 << 20  # bytes; a conversation is sent along with every question
 _GRADIO_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",  # an empty sheet, filled by way of the CSSOM
     "'sha256-g1bHISw0wC5zPcnfBxdUydnwBkCuBpNPwannoyMIG3M='",  # the one inside the undo icon
 )
-_TOO_LARGE = b"The conversation is too long to be sent. Begin a new chat."
+_TOO_LARGE = "The conversation is too long to be sent. Begin a new chat."
 _FETCHES_NOTHING_ELSE = {
     "default-src": "'none'",
     "connect-src": "'self'",
@@ -48,8 +50,8 @@ class Guard:
             return
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdigit() or int(length) > LARGEST_REQUEST:
-            await send({"type": "http.response.start", "status": 413, "headers": []})
-            await send({"type": "http.response.body", "body": _TOO_LARGE})
+            refusal = LingeringResponse(_TOO_LARGE, 413, {"connection": "close"}, "text/plain")
+            await refusal(scope, receive, send)
             return
         nonce = secrets.token_urlsafe(16)
         if scope["path"] == "/":

@@ -22,8 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "byollm.costs": {"byollm.settings"},
     "byollm.gateway": {"byollm.aws", "byollm.settings", "byollm.web"},
     "byollm.doctor": {"byollm.aws", "byollm.costs", "byollm.lifecycle", "byollm.settings"},
-    "byollm.local": {"byollm.aws", "byollm.lifecycle", "byollm.settings"},
-    "frontend": {"byollm.settings"},
+    "byollm.local": {"byollm.aws", "byollm.lifecycle", "byollm.settings", "byollm.web"},
+    "frontend": {"byollm.settings", "byollm.web"},
     "lambdas": {"byollm.aws", "byollm.lifecycle", "byollm.settings"},
     "stacks": {"byollm.settings"},
 }

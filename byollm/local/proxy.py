@@ -8,6 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from byollm.web.lingering import LingeringResponse
+
 # What belongs to one connection and not to the message.
 # https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 _OF_THE_CONNECTION = frozenset(
@@ -37,7 +39,7 @@ class Proxy:
         """Hand one request on; 503 where nothing answers, 413 where its body is too long."""
         request = Request(scope, receive)
         if int(request.headers.get("content-length") or 0) > self._max_body:
-            await _plain(413, "the body is too long")(scope, receive, send)
+            await _too_long()(scope, receive, send)
             return
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
@@ -51,11 +53,12 @@ class Proxy:
         try:
             answer = await self._client.send(outgoing, stream=True)
         except _TooLongError:
-            response: Response = _plain(413, "the body is too long")
+            response: Response = _too_long()
         except ClientDisconnect:
             return
         except httpx.TransportError as error:
-            response = _plain(503, f"the emulated AWS does not answer, try again: {error}")
+            said = f"the emulated AWS does not answer, try again: {error}\n"
+            response = Response(said, 503, media_type="text/plain")
         else:
             response = StreamingResponse(_chunks(answer), answer.status_code)
             # The front writes these itself; with two dates, clients cannot tell the time.
@@ -96,5 +99,5 @@ def _end_to_end(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     return [(name, value) for name, value in headers if name.lower() not in _OF_THE_CONNECTION]
 
 
-def _plain(status: int, text: str) -> Response:
-    return Response(text + "\n", status, media_type="text/plain")
+def _too_long() -> Response:
+    return LingeringResponse("the body is too long\n", 413, {"connection": "close"}, "text/plain")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +26,7 @@ from byollm.local.sagemaker.invocation import Invocation, InvocationError
 from byollm.local.sagemaker.signature import Keys, check_signature
 from byollm.local.sagemaker.telemetry import Telemetry, variant_dimensions
 from byollm.local.world import World
+from byollm.web.lingering import LingeringResponse
 
 T = TypeVar("T")
 
@@ -283,7 +284,7 @@ def _failure(error: Exception) -> Response:
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, _TooLongError):
         message = f"HTTP content length exceeded {BODY_BYTES} bytes."
-        return PlainTextResponse(message, 413, headers={"connection": "close"})
+        return LingeringResponse(message, 413, {"connection": "close"}, "text/plain")
     if isinstance(error, AwsError):
         error = InvocationError(error.status, error.code, error.message)
     assert isinstance(error, InvocationError)
