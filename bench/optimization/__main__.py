@@ -5,9 +5,9 @@
     python -m bench.optimization --render              # measures nothing: tables and pictures anew
 
 What is measured goes into docs/optimization/results.json, where it takes the place of what stands there of
-the same technique; the tables between the marks of docs/optimization.md and the pictures are made from that
-file. Variants of a technique alternate, and a run during which others used more than a twentieth of the
-machine is repeated.
+the same technique and model; the tables between the marks of docs/optimization.md and the pictures are made
+from that file. Variants of a technique alternate, and a run during which others used more than a twentieth of
+the machine is repeated.
 """
 
 import json
@@ -51,21 +51,20 @@ def main(
     plan = Plan(tuple(batch or (1, 8, 32)), tuple(context or (128, 512)), repeats, seconds, foreign)
     chosen = [each for each in TECHNIQUES if each.key in (only or [each.key])]
     for technique in [] if render else chosen:
-        torch.set_num_threads(CORES)
-        rows: list[dict[str, Any]] = []
         for name in model or ("bundled", "smollm2-135m"):
             if technique.trained and name != "bundled":
                 continue
-            for row in measure(technique, name, model_directory(name, peers), plan):
+            rows: list[dict[str, Any]] = []
+            for row in measure(technique, model_directory(name, peers), plan):
                 rows.append(row)
-                console.print(technique.key, json.dumps(row))
-        results[technique.key] = _circumstances() | {"rows": rows}
-        if technique.key == "weights" and prepared.is_dir():
+                console.print(technique.key, name, json.dumps(row))
             torch.set_num_threads(CORES)
-            bits = {each.name: quality(each, BUNDLED, prepared) for each in technique.variants}
-            results["quality"] = _circumstances() | {"rows": bits}
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+            results.setdefault(technique.key, {})[name] = _circumstances() | {"rows": rows}
+            if technique.key == "weights" and name == "bundled" and prepared.is_dir():
+                bits = {each.name: quality(each, BUNDLED, prepared) for each in technique.variants}
+                results["quality"] = _circumstances() | {"rows": bits}
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(results, indent=1) + "\n")
     for technique in TECHNIQUES:
         draw(technique, results.get(technique.key), file.parent)
     write_document(into / "optimization.md", results)

@@ -24,14 +24,14 @@ def write_document(path: Path, results: dict[str, Any]) -> None:
 
 def technique_block(technique: Technique, measured: dict[str, Any] | None) -> str:
     """A table for each model and metric, and the picture."""
-    if measured is None or not measured["rows"]:
+    if not measured:
         return NOT_MEASURED.format(f" --only {technique.key}")
-    rows = measured["rows"]
-    parts = [_circumstances(measured, max(share for row in rows for share in row["foreign"]))]
-    for model in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == model]
-        for metric in dict.fromkeys(name for row in mine for name in row["values"]):
-            parts.append(_table(technique, mine, f"{model}: {METRICS[metric].label}", metric))
+    parts = []
+    for model, run in measured.items():
+        rows = run["rows"]
+        parts.append(_circumstances(run, max(share for row in rows for share in row["foreign"])))
+        for metric in dict.fromkeys(name for row in rows for name in row["values"]):
+            parts.append(_table(technique, rows, f"{model}: {METRICS[metric].label}", metric))
     parts.append(f"![{technique.title}](optimization/{technique.key}.svg)")
     return "\n\n".join(parts)
 
@@ -65,8 +65,7 @@ def ratio(
     technique: Technique, rows: Sequence[dict[str, Any]], row: dict[str, Any], metric: str
 ) -> float | None:
     """How many times as good a row is as the first variant in its place; None without such a number."""
-    same = [each for each in rows if each["model"] == row["model"]]
-    first = _find(same, row["batch"], row["context"], technique.variants[0].name)
+    first = _find(rows, row["batch"], row["context"], technique.variants[0].name)
     if first is None or metric not in first["values"] or metric not in row["values"]:
         return None
     better = statistics.median(row["values"][metric]) / statistics.median(first["values"][metric])

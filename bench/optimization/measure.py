@@ -46,7 +46,6 @@ class Plan:
 class Measured:
     """What a variant did in one place; one value a run."""
 
-    model: str
     batch: int
     context: int
     variant: str
@@ -73,7 +72,7 @@ class Measured:
         return {name: value for name, value in asdict(self).items() if name != "spent"}
 
 
-def measure(technique: Technique, name: str, model: Path, plan: Plan) -> Iterator[dict[str, Any]]:
+def measure(technique: Technique, model: Path, plan: Plan) -> Iterator[dict[str, Any]]:
     """Yield what each variant does with a model, place after place."""
     prompts = Prompts(load_config(model).vocab_size)
     with tempfile.TemporaryDirectory() as work:
@@ -83,7 +82,7 @@ def measure(technique: Technique, name: str, model: Path, plan: Plan) -> Iterato
         for batch, context in product(plan.batches, plan.contexts):
             if batch < technique.least_batch:
                 continue
-            rows = {variant: Measured(name, batch, context, variant.name) for variant, *_ in engines}
+            rows = {variant: Measured(batch, context, variant.name) for variant, *_ in engines}
             for _ in range(plan.repeats):
                 for variant, engine, adapters in engines:
                     if rows[variant].spent <= plan.seconds:

@@ -12,27 +12,27 @@ COLOURS = ("#2171b5", "#d94801", "#238b45", "#6a51a3")  # one a variant
 
 def draw(technique: Technique, measured: dict[str, Any] | None, folder: Path) -> None:
     """Draw a technique's ratios over the batch, a panel for each model and metric, if it was measured."""
-    if measured is None or not measured["rows"]:
+    if not measured:
         return
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    rows = measured["rows"]
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    metrics = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    contexts = sorted({row["context"] for row in rows})
-    size = (3.6 * len(metrics) * len(models), 3.2)
+    runs = {model: run["rows"] for model, run in measured.items()}
+    metrics = list(dict.fromkeys(name for rows in runs.values() for row in rows for name in row["values"]))
+    contexts = sorted({row["context"] for rows in runs.values() for row in rows})
+    places = [(model, metric) for model in runs for metric in metrics]
+    size = (3.6 * len(places), 3.2)
     with rc_context({"svg.hashsalt": technique.key, "font.size": 8}):  # the same figures, the same file
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, len(models) * len(metrics), squeeze=False)[0]
-        places = [(model, metric) for model in models for metric in metrics]
+        panels = figure.subplots(1, len(places), squeeze=False)[0]
         for panel, (model, metric) in zip(panels, places, strict=True):
+            rows = runs[model]
             for colour, variant in zip(COLOURS, technique.variants[1:], strict=False):
                 for style, context in zip(STYLES, contexts, strict=False):
                     line = [
                         (row["batch"], value)
                         for row in rows
-                        if (row["model"], row["context"], row["variant"]) == (model, context, variant.name)
+                        if (row["context"], row["variant"]) == (context, variant.name)
                         and (value := ratio(technique, rows, row, metric)) is not None
                     ]
                     if line:
