@@ -5,6 +5,7 @@ grammar: it is sent sockets, and each child speaks over one of them.
 """
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import xgrammar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 READY = b"."
 MEMORY = 2**30  # bytes that compiling may add
 LONGEST_ERROR = 300
+LONGEST_NAMED = 100
 
 Task = tuple[str, str, list[bytes], int, list[int]]
 """Kind and source of the grammar, vocabulary, size of the vocabulary, stop ids."""
@@ -53,6 +55,8 @@ def serve() -> None:
 def _answer(pipe: Connection) -> None:
     """Compile what is asked for and send a `Verdict`; the process dies instead when that takes too much."""
     task, cpu_s, wall_s = pipe.recv()
+    # The library warns on standard error, in the words of the source: no log is to say what was asked.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     _limit(cpu_s, wall_s)
     pipe.send(_compile(task))
 
@@ -75,6 +79,10 @@ def _compile(task: Task) -> Verdict:
     tokens = describe_tokens(vocabulary, vocab_size, stop_ids)
     compiler = xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=False)
     try:
+        if kind in ("json_schema", "structural_tag") and (where := _foreign_reference(json.loads(source))):
+            return Verdict(
+                "", f"$ref: only places in the schema itself ('#/...') can be referred to, not {where}"
+            )
         match kind:
             case "json_schema":
                 # Small models lose themselves in white space where they are free to write it.
@@ -86,10 +94,22 @@ def _compile(task: Task) -> Verdict:
             case _:
                 compiled = compiler.compile_grammar(source)
         return Verdict(compiled.serialize_json(), None)
+    except json.JSONDecodeError as error:
+        return Verdict("", f"it is not JSON: {error}")
     except MemoryError:
         return Verdict("", "it needs too much memory to compile; simplify it")
     except Exception as error:  # the library raises several kinds, all of them about the source
         return Verdict("", _reason(error))
+
+
+def _foreign_reference(value: Any) -> str | None:
+    """Find a reference out of the schema: the library would take any JSON there, and say so to nobody."""
+    if isinstance(value, dict):
+        reference = value.get("$ref")
+        if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+            return repr(reference[:LONGEST_NAMED])
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_foreign_reference, children)), None)
 
 
 def _reason(error: Exception) -> str:

@@ -64,12 +64,15 @@ class EmbeddingResponse(EngineResponse):
         """Tokenise and check the inputs."""
         self._check_dimensions(model.info.hidden_size)
         texts: list[list[int]] = []
+        total = 0
         for given in self._request.input:
             tokens = given if isinstance(given, list) else await encode(model, given, "input")
             check_fits(len(tokens), 0, model.max_context, "input")
             check_readable(model, tokens, "input")
             texts.append(tokens)
-        check_total(sum(map(len, texts)))
+            total += len(tokens)
+            check_total(total)
+            await asyncio.sleep(0)  # each is short, all together take seconds: others come in between
         return texts
 
     async def _embed_sentences(self, model: SentenceModel) -> tuple[list[bytes], int]:
@@ -119,5 +122,5 @@ def check_total(tokens: int) -> None:
         ApiError: there are more tokens than are taken at a time.
     """
     if tokens > MOST_TOKENS:
-        message = f"The inputs have {tokens} tokens, and at most {MOST_TOKENS} are taken at a time."
+        message = f"The inputs have more than {MOST_TOKENS} tokens, the most that are taken at a time."
         raise ApiError(400, message, param="input", code="invalid_value")

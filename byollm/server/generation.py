@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -129,7 +130,7 @@ class Generation(EngineResponse):
                 usage = await self._run(model, job, take, arrival)
         except Exception as error:
             raise self._failed(error) from None
-        await send_json(send, job.format.whole(choices, usage))
+        await send_json(send, await _write(job, partial(job.format.whole, choices, usage)))
 
     async def _answer_as_stream(self, model: Model, send: Send, arrival: float) -> None:
         settings = self._service.settings
@@ -144,7 +145,7 @@ class Generation(EngineResponse):
             try:
                 async with self._service.deadline(arrival, settings.stream_timeout_s):
                     job = await self._prepare(model)
-                    opening.append(job.format.opening())
+                    opening.append(await _write(job, job.format.opening))
                     usage = await self._run(model, job, take, arrival)
                     await stream.write(b"".join(opening) + job.format.closing(usage), last=True)
             except Exception as error:
@@ -202,6 +203,11 @@ class Generation(EngineResponse):
         usage = tally.usage
         timer.end(usage.prompt_tokens, usage.completion_tokens)
         return usage
+
+
+async def _write(job: Job, write: Callable[[], bytes]) -> bytes:
+    """Log-probabilities are megabytes where the text is a line: they are written off the event loop."""
+    return write() if job.params.logprobs is None else await asyncio.to_thread(write)
 
 
 def cut_off(output: Output, job: Job) -> ApiError:

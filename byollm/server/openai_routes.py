@@ -138,6 +138,7 @@ class OpenAIRoutes:
                 check_fits(len(tokens), asked.max_tokens, model.max_context, "prompt")
                 check_readable(model, tokens, "prompt")
                 prompts.append(tokens)
+                await asyncio.sleep(0)  # each is short, all together take long: others come in between
             echoes = []
             for given, tokens in zip(asked.prompts, prompts, strict=True):
                 if asked.echo:

@@ -8,7 +8,7 @@ import pytest
 
 from byollm.engine import Engine
 from byollm.engine.errors import GrammarError, SamplingParamsError
-from byollm.engine.grammar import Grammar, GrammarCompiler
+from byollm.engine.grammar import ForkingProgram, Grammar, GrammarCompiler
 from byollm.engine.sampling_params import SamplingParams
 from byollm.modeling import Tokenizer
 from tests.engine.conftest import VOCAB
@@ -84,6 +84,10 @@ def test_preemption_does_not_change_where_an_answer_is_in_its_grammar(
         (Grammar("ebnf", "root ::= nothing"), "nothing"),
         (Grammar("json_schema", '{"type": "robot"}'), "robot"),
         (Grammar("json_schema", "{"), "JSON"),
+        (
+            Grammar("json_schema", '{"type": "array", "items": {"$ref": "https://a.test/b"}}'),
+            "https://a.test/b",
+        ),
         (Grammar("regex", "a" * 70_000), "70000 characters"),
     ],
 )
@@ -93,6 +97,15 @@ def test_a_grammar_that_is_not_valid_is_refused_with_the_reason(
     with pytest.raises(GrammarError, match=re.escape(words)) as refused:
         compiler.compile(grammar)
     assert ".cc" not in str(refused.value)
+
+
+def test_what_was_asked_for_is_not_in_the_log(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("byollm.engine.grammar._PROGRAM", ForkingProgram())  # it says what it says to capfd
+    pattern = '{"type": "string", "pattern": "(?=my secret)a"}'  # the library warns that it passes this over
+    assert compiler.compile(Grammar("json_schema", pattern))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_grammar_that_explodes_is_given_up(
