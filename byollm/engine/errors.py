@@ -2,6 +2,8 @@
 
 from byollm.settings import ByollmError
 
+NOT_FINITE = "the model gave numbers that are not finite"
+
 
 class EngineError(ByollmError):
     """Something about the engine or a request to it is wrong."""

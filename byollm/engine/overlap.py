@@ -17,7 +17,7 @@ from byollm.engine.request import UNREAD
 from byollm.engine.runner import Runner
 from byollm.engine.sampler import Sample
 from byollm.engine.scheduler import Chunk, Scheduler
-from byollm.engine.step import NOT_FINITE, Run, compute
+from byollm.engine.step import NO_NUMBER, Run, compute
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Overlap:
         for chunk in flight.chunks:
             token = next(tokens) if chunk.rows else None
             if chunk.request.blocks:
-                result = None if token is None else NOT_FINITE if token < 0 else Sample(token, None)
+                result = None if token is None else NO_NUMBER if token < 0 else Sample(token, None)
                 runs.append(Run(chunk, result))
         return runs
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from byollm.engine.adapters import BASE
+from byollm.engine.errors import NOT_FINITE, EngineError
 from byollm.engine.kv_cache import BLOCK_SIZE
 from byollm.engine.outputs import TokenLogprobs
 from byollm.engine.pieces import Piece
@@ -38,6 +39,9 @@ def score(
 
     Returns:
         One entry a token, from the second on; the first comes after nothing.
+
+    Raises:
+        EngineError: the model gave numbers that are not finite.
     """
     logprobs: list[TokenLogprobs] = []
     read = tokens[:-1]  # nothing comes after the last
@@ -45,6 +49,8 @@ def score(
     for start in range(0, len(read), chunk):
         piece = Piece(read[start : start + chunk], start, blocks, slot)
         logits = runner.read_logits([piece], cache)
+        if not logits.amax(-1).isfinite().all():
+            raise EngineError(NOT_FINITE)
         following = list(tokens[start + 1 : piece.end + 1])
         logprobs += report_logprobs(logits.log_softmax(-1), following, [top] * len(following))
         yield
@@ -64,6 +70,9 @@ def embed(
 
     Returns:
         For each text `hidden_size` little-endian float32 numbers.
+
+    Raises:
+        EngineError: the model gave numbers that are not finite, or too large to be scaled.
     """
     vectors: list[bytes] = []
     for group in groups(texts, chunk):
@@ -78,6 +87,8 @@ def embed(
             parts = torch.split(hidden, [len(piece.tokens) for piece in pieces])
             totals += torch.stack([part.sum(0) for part in parts])
             yield
+        if not torch.linalg.vector_norm(totals, dim=-1).isfinite().all():
+            raise EngineError(NOT_FINITE)
         vectors += [row.tobytes() for row in F.normalize(totals, dim=-1).cpu().numpy().astype("<f4")]
     return vectors
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from byollm.engine.errors import NOT_FINITE
 from byollm.engine.kv_cache import BLOCK_SIZE
 from byollm.engine.request import Request
 from byollm.engine.runner import Runner
@@ -28,7 +29,7 @@ class Failure(NamedTuple):
     blames: str | None = None
 
 
-NOT_FINITE = Failure("the model gave numbers that are not finite")
+NO_NUMBER = Failure(NOT_FINITE)
 
 
 class Run(NamedTuple):
@@ -99,7 +100,7 @@ def wipe(runner: Runner[Any], request: Request) -> None:
 def _no_sample(request: Request) -> Failure:
     if request.grammar is not None and request.grammar.failure is not None:
         return Failure(request.grammar.failure, "grammar")
-    return NOT_FINITE
+    return NO_NUMBER
 
 
 def failure_of(error: Exception) -> Failure:

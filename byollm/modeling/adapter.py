@@ -154,6 +154,11 @@ def _check_shapes(
             f"(rank, {into}) and ({out}, rank). It was trained for another model, says its config for "
             f"{quoted(said.base)}: use an adapter of the model that is served"
         )
+    if rank not in said.ranks:
+        raise AdapterError(
+            f"{WEIGHTS}: {module} has rank {rank}, and its config says {quoted(said.ranks[0])}: one of the "
+            "two files is another adapter's. Copy the adapter's whole directory afresh"
+        )
     if rank > max_rank:
         raise AdapterError(
             f"{WEIGHTS}: {module} has rank {rank}, above the limit of {max_rank}: raise "

@@ -68,6 +68,10 @@ class AdapterConfig:
         self.base = Path(str(said.get("base_model_name_or_path"))).name  # where it lay is nobody's business
         self._alpha = _number(said, "lora_alpha", 8)
         self._root = bool(said.get("use_rslora"))
+        ranks = said.get("rank_pattern") or {}
+        if not isinstance(ranks, dict):
+            raise AdapterError(f"{CONFIG}: rank_pattern is no object; expected names of modules and numbers")
+        self.ranks = [said.get("r", 8), *ranks.values()]
         patterns = said.get("alpha_pattern") or {}
         if not isinstance(patterns, dict):
             raise AdapterError(f"{CONFIG}: alpha_pattern is no object; expected names of modules and numbers")

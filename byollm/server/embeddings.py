@@ -43,9 +43,8 @@ class EmbeddingResponse(EngineResponse):
     """
 
     def __init__(self, service: Service, request: EmbeddingRequest, adapter: str | None) -> None:
-        super().__init__(service)
+        super().__init__(service, adapter)
         self._request = request
-        self._adapter = adapter
 
     async def _answer(self, model: Model, send: Send, arrival: float) -> None:
         try:

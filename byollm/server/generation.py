@@ -16,7 +16,13 @@ from starlette.types import Receive, Scope, Send
 
 from byollm.engine import Output, SamplingParams
 from byollm.engine.async_engine import DIED
-from byollm.engine.errors import AdmissionError, EngineClosedError, QueueFullError, SamplingParamsError
+from byollm.engine.errors import (
+    NOT_FINITE,
+    AdmissionError,
+    EngineClosedError,
+    QueueFullError,
+    SamplingParamsError,
+)
 from byollm.server.answers import Choice, Format, Tally, Usage
 from byollm.server.metrics import RequestTimer
 from byollm.server.model import Model
@@ -35,6 +41,7 @@ FAILURES = {
     "shutting_down": "overloaded",
     "timeout": "timeout",
     "engine_failed": "error",
+    "adapter_failed": "error",
     "internal_error": "error",
 }
 
@@ -49,7 +56,6 @@ class Job:
         format: how to write the answer.
         answers: whether anything is to be generated; else every answer is empty.
         grammar_from: the request's parameter that the grammar comes from, if there is one.
-        adapter: what the model is to answer with.
     """
 
     prompts: list[list[int]]
@@ -57,7 +63,6 @@ class Job:
     format: Format
     answers: bool = True
     grammar_from: str | None = None
-    adapter: str | None = None
 
     @property
     def choices(self) -> int:
@@ -70,11 +75,13 @@ class EngineResponse(Response, ABC):
 
     Args:
         service: admits the request and lends the engine.
+        adapter: what the model is to work with.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, adapter: str | None = None) -> None:
         super().__init__()
         self._service = service
+        self._adapter = adapter
         self._request_id = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +99,7 @@ class EngineResponse(Response, ABC):
         """Do the work and send the answer."""
 
     def _failed(self, error: Exception) -> ApiError:
-        told = tell(error, f"request {self._request_id}")
+        told = tell(error, f"request {self._request_id}", self._adapter)
         self._service.metrics.failed(FAILURES.get(told.code or "", "refused"))
         return told
 
@@ -104,10 +111,17 @@ class Generation(EngineResponse):
         service: admits the request and lends the engine.
         prepare: tokenises and checks the request once it is admitted.
         stream: answer with server-sent events.
+        adapter: what the model is to answer with.
     """
 
-    def __init__(self, service: Service, prepare: Callable[[Model], Awaitable[Job]], stream: bool) -> None:
-        super().__init__(service)
+    def __init__(
+        self,
+        service: Service,
+        prepare: Callable[[Model], Awaitable[Job]],
+        stream: bool,
+        adapter: str | None = None,
+    ) -> None:
+        super().__init__(service, adapter)
         self._prepare = prepare
         self._stream = stream
 
@@ -166,7 +180,7 @@ class Generation(EngineResponse):
             async with aclosing(stream) as outputs:
                 async for output in outputs:
                     if output.finish_reason in ("abort", "error"):
-                        raise cut_off(output, job)
+                        raise cut_off(output, job, self._adapter)
                     choice = first_choice + output.index
                     tally.note(choice, output)
                     timer.output(choice, output)
@@ -181,7 +195,7 @@ class Generation(EngineResponse):
                 job.params,
                 f"{self._request_id}-{number}",
                 whole=not self._stream,
-                adapter=job.adapter,
+                adapter=self._adapter,
             )
             for number, prompt in enumerate(prompts)
         ]
@@ -210,7 +224,7 @@ async def _write(job: Job, write: Callable[[], bytes]) -> bytes:
     return write() if job.params.logprobs is None else await asyncio.to_thread(write)
 
 
-def cut_off(output: Output, job: Job) -> ApiError:
+def cut_off(output: Output, job: Job, adapter: str | None) -> ApiError:
     """The error for an answer that the engine gave up."""
     if output.finish_reason == "abort":
         return shutting_down()
@@ -220,15 +234,25 @@ def cut_off(output: Output, job: Job) -> ApiError:
         message = f"Invalid value for '{job.grammar_from}': {(output.error or '').removesuffix('.')}."
         return ApiError(400, message, param=job.grammar_from, code="invalid_value")
     log.error("the engine failed on request %s: %s", output.request_id, output.error)
-    return internal_error()
+    return internal_error() if adapter is None or output.error != NOT_FINITE else adapter_failed(adapter)
 
 
-def tell(error: Exception, what: str = "a request") -> ApiError:
+def adapter_failed(name: str) -> ApiError:
+    """The error for an adapter that is well formed and yet makes no numbers."""
+    message = (
+        f"The adapter '{name}' drives the model to numbers that are not finite: its weights are damaged or "
+        "far too large. Load another version of it, or unload it."
+    )
+    return ApiError(500, message, code="adapter_failed")
+
+
+def tell(error: Exception, what: str = "a request", adapter: str | None = None) -> ApiError:
     """What the client is told of an error; an unexpected one is logged, and told without its inside.
 
     Args:
         error: what went wrong.
         what: the log says that this failed.
+        adapter: what the model worked with.
     """
     if isinstance(error, ApiError):
         return error
@@ -240,5 +264,8 @@ def tell(error: Exception, what: str = "a request") -> ApiError:
         return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, EngineClosedError):
         return shutting_down()
+    if adapter is not None and NOT_FINITE in str(error):
+        log.error("%s failed with the adapter %s: %s", what, adapter, error)
+        return adapter_failed(adapter)
     log.error("%s failed", what, exc_info=error)
     return internal_error()

@@ -122,9 +122,9 @@ class OpenAIRoutes:
                 None if constraint is None else constraint.grammar
             )
             answer = ChatFormat(asked, model.tokenizer)
-            return Job([prompt], params, answer, grammar_from=_source(constraint), adapter=adapter)
+            return Job([prompt], params, answer, grammar_from=_source(constraint))
 
-        return Generation(self._service, prepare, asked.stream)
+        return Generation(self._service, prepare, asked.stream, adapter)
 
     def _complete(self, body: Mapping[str, Any]) -> Response:
         asked = CompletionRequest.parse(body)
@@ -154,9 +154,9 @@ class OpenAIRoutes:
             params = asked.with_defaults(model.defaults).sampling_params(
                 None if constraint is None else constraint.grammar
             )
-            return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint), adapter)
+            return Job(prompts, params, formatted, asked.max_tokens > 0, _source(constraint))
 
-        return Generation(self._service, prepare, asked.stream)
+        return Generation(self._service, prepare, asked.stream, adapter)
 
     def _check_choices(self, prompts: int, n: int, param: str) -> None:
         most = self._service.settings.max_choices

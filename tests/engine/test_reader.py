@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from byollm.engine import Engine, runner
-from byollm.engine.errors import AdmissionError
+from byollm.engine.errors import NOT_FINITE, AdmissionError, EngineError
 from byollm.engine.reader import Gradual, embed, groups, score
 from byollm.engine.runner import Runner
 from byollm.modeling import Decoder
@@ -71,6 +71,18 @@ def test_an_embedding_is_the_mean_hidden_state_in_chunks_or_in_company(
         wanted = torch.nn.functional.normalize(hidden.mean(0), dim=0)
         for vector in vectors:
             torch.testing.assert_close(torch.frombuffer(bytearray(vector), dtype=torch.float32), wanted)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_numbers_that_are_not_finite_are_an_error_and_no_result(
+    decoder: Decoder, kernels: Literal["auto", "torch"]
+) -> None:
+    with torch.no_grad():
+        decoder.embed_tokens.weight[TEXT[3]] = torch.nan
+    subject = make_runner(decoder, kernels)
+    for work in (score(subject, TEXT, 1, 4), embed(subject, [TEXT[:2], TEXT], 4)):
+        with pytest.raises(EngineError, match=NOT_FINITE):
+            finish(work)
 
 
 def test_groups_hold_neighbours_within_the_budget() -> None:

@@ -109,6 +109,8 @@ def test_what_is_added_is_what_peft_merges(
         ({"lora_alpha": 1e300}, "not finite"),
         ({"alpha_pattern": {".*q_proj": 1}}, "alpha_pattern has '.*q_proj'"),
         ({"alpha_pattern": [1]}, "alpha_pattern is no object"),
+        ({"rank_pattern": [4]}, "rank_pattern is no object"),
+        ({"r": 8}, "has rank 4, and its config says 8"),
     ],
 )
 def test_a_config_that_cannot_be_obeyed_is_refused_by_its_field(
