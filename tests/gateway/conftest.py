@@ -18,7 +18,7 @@ import uvicorn
 from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
 from tests.gateway.fake_runtime import Seen, create
 
-DEADLINE_S = 60
+DEADLINE_S = 120  # for what begins with a process
 
 
 def wait_for(what: Callable[[], object]) -> None:
