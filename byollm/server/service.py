@@ -50,6 +50,7 @@ class Service:
         self._idle.set()
         self._settled = asyncio.Event()
         self._interrupted = False
+        self._stopping = False
         self._deadlines: set[asyncio.Timeout] = set()
 
     def start(self) -> None:
@@ -78,6 +79,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop the engine, or its loading."""
+        self._stopping = True
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
@@ -91,7 +93,7 @@ class Service:
             return "failed"
         if self._model is None:
             return "draining" if self.draining else "loading"
-        if not self._model.engine.healthy:
+        if not self._model.engine.healthy and not self._stopping:  # one that was told to end did not fail
             return "failed"
         return "draining" if self.draining else "ready"
 
