@@ -11,7 +11,7 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from byollm.modeling import Decoder, DecoderConfig, Tokenizer, save_decoder
-from tests.server.support import CONTEXT, VOCAB, Server, serving
+from tests.server.support import CONTEXT, PATIENCE_S, VOCAB, Server, serving
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -83,5 +83,5 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as http:
         yield http

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from byollm.modeling import Tokenizer
 from tests.adapters import make_adapter, merged
-from tests.server.support import Server, serving, wait_for
+from tests.server.support import ENDLESS, PATIENCE_S, Server, body, serving, wait_for
 
 PROMPT = "the cat sat on the mat and the dog ran"
 WEIGHTS = "adapter_model.safetensors"
@@ -61,7 +61,7 @@ def adapted(
 @pytest.fixture
 def api(adapted: Server) -> Iterator[httpx.Client]:
     """A client; afterwards the adapters are those of the beginning."""
-    with httpx.Client(base_url=adapted.url, timeout=60) as api:
+    with httpx.Client(base_url=adapted.url, timeout=PATIENCE_S) as api:
         there = {a["name"]: a["src"] for a in api.get("/adapters").json()["adapters"]}
         yield api
         left = {a["name"]: a["src"] for a in api.get("/adapters").json()["adapters"]}
@@ -116,11 +116,11 @@ class Streaming(threading.Thread):
 
     def __enter__(self) -> "Streaming":
         self.start()
-        assert self.begun.wait(60)
+        assert self.begun.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.join(120)
+        self.join(PATIENCE_S)
         self._client.close()
 
 
@@ -319,13 +319,15 @@ def test_a_stream_keeps_the_adapter_it_began_with(adapted: Server, api: httpx.Cl
 
 
 def test_adapters_under_way_are_among_the_metrics(adapted: Server, api: httpx.Client) -> None:
-    with Streaming(adapted, "legal"):
+    asked = body(ENDLESS | {"model": "legal"})
+    with adapted.client() as client, client.completions.create(stream=True, **asked) as stream:
+        next(stream)
         info = 'byollm:lora_requests_info{max_lora="2",running_lora_adapters="legal",waiting'
         wait_for(lambda: info in api.get("/metrics").text)
 
 
 def test_without_a_directory_nothing_is_loaded_while_it_runs(server: Server) -> None:
-    with httpx.Client(base_url=server.url) as api:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as api:
         answer = api.post("/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "y"})
         assert "set server.adapters" in refused(answer, 400, "lora_path")
         assert api.get("/adapters").json() == {"adapters": []}
@@ -336,7 +338,7 @@ def test_a_named_adapter_that_is_bad_keeps_the_server_from_starting(
 ) -> None:
     named = f"x={directory / 'broken'}"
     with serving(model_directory, tmp_path / "log", "--adapter", named, ready=False) as server:
-        assert server.process.wait(60) != 0
+        assert server.process.wait(PATIENCE_S) != 0
     assert "adapter x (" in server.log.read_text()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from byollm.server.defaults import load_defaults
 from byollm.server.errors import ServerError
-from tests.server.support import serving
+from tests.server.support import PATIENCE_S, serving
 
 DRAWN = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.02, "repetition_penalty": 1.2}
 NEUTRAL = {"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
@@ -27,7 +27,7 @@ def tuned(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         json.dumps(json.loads(path.read_text()) | DRAWN | {"max_new_tokens": 5, "do_sample": True})
     )
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with serving(directory, log) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with serving(directory, log) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as http:
         yield http
 
 

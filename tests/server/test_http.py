@@ -9,14 +9,14 @@ from contextlib import closing, suppress
 import httpx
 import pytest
 
-from tests.server.support import Server
+from tests.server.support import PATIENCE_S, Server
 
 BODY = json.dumps({"model": "tiny", "prompt": "hi", "max_tokens": 3}).encode()
 
 
 @pytest.fixture
 def raw(server: Server) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=30)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)) as connection:
         yield connection
 
 
@@ -50,7 +50,7 @@ def test_a_body_that_grows_too_large_is_cut_off(raw: socket.socket) -> None:
 
 
 def test_a_client_that_sends_all_of_a_large_body_sees_the_refusal(server: Server) -> None:
-    response = httpx.post(f"{server.url}/v1/completions", content=b"x" * 3_000_000)
+    response = httpx.post(f"{server.url}/v1/completions", content=b"x" * 3_000_000, timeout=PATIENCE_S)
     assert response.status_code == 413
 
 
@@ -96,7 +96,7 @@ def test_many_requests_share_a_connection(raw: socket.socket) -> None:
 
 def test_a_stream_is_data_and_comments_and_an_end_mark(server: Server) -> None:
     with httpx.stream(
-        "POST", f"{server.url}/v1/completions", json=json.loads(BODY) | {"stream": True}
+        "POST", f"{server.url}/v1/completions", json=json.loads(BODY) | {"stream": True}, timeout=60
     ) as response:
         text = response.read().decode()
     assert text.endswith("data: [DONE]\n\n")
@@ -126,6 +126,6 @@ def test_a_stream_is_data_and_comments_and_an_end_mark(server: Server) -> None:
 def test_a_loopback_server_takes_no_foreign_names(
     server: Server, headers: dict[str, str], status: int
 ) -> None:
-    response = httpx.get(f"{server.url}/ping", headers=headers)
+    response = httpx.get(f"{server.url}/ping", headers=headers, timeout=PATIENCE_S)
     assert response.status_code == status
     assert "access-control-allow-origin" not in response.headers

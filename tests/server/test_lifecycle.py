@@ -1,5 +1,6 @@
 """From the first socket to the last answer: loading, limits, draining, dying."""
 
+import http.client
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from byollm.server import ServerError
 from byollm.server.process import bundled_model
 from byollm.settings.engine import EngineSettings
 from byollm.settings.server import ServerSettings
-from tests.server.support import Server, serving, wait_for
+from tests.server.support import ENDLESS, PATIENCE_S, Server, body, serving, wait_for
 
 LONG: dict[str, Any] = {
     "model": "tiny",
@@ -29,7 +30,14 @@ LONG: dict[str, Any] = {
     "extra_body": {"ignore_eos": True},
 }
 BODY: dict[str, Any] = {"model": "tiny", "prompt": "hi", "max_tokens": 600, "ignore_eos": True}
-LONGER = {"max_tokens": 4000}
+
+
+def ask(server: Server, asked: dict[str, Any] = BODY) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/completions", json=asked, timeout=PATIENCE_S)
+
+
+def get(server: Server, path: str) -> httpx.Response:
+    return httpx.get(f"{server.url}{path}", timeout=PATIENCE_S)
 
 
 def error_code(response: httpx.Response) -> str:
@@ -41,43 +49,35 @@ def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
 ) -> None:
     with serving(model_directory, tmp_path / "log", ready=False) as server:
         os.kill(server.engine, signal.SIGSTOP)  # it does not get ready meanwhile
-        ping = httpx.get(f"{server.url}/ping", timeout=30)
+        ping = get(server, "/ping")
         assert (ping.status_code, ping.json()) == (503, {"status": "loading"})
-        asked = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        asked = ask(server)
         assert (asked.status_code, error_code(asked)) == (503, "model_loading")
         assert int(asked.headers["retry-after"]) >= 1
-        assert httpx.get(f"{server.url}/health").json()["model_loaded"] is False
-        assert httpx.get(f"{server.url}/v1/models").status_code == 503
-        assert httpx.get(f"{server.url}/metrics").status_code == 200
+        assert get(server, "/health").json()["model_loaded"] is False
+        assert get(server, "/v1/models").status_code == 503
+        assert get(server, "/metrics").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(25) == 0
 
 
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_directory: Path, tmp_path: Path) -> None:
-    def ask() -> int:
-        body = BODY | {"max_tokens": 1000, "n": 4}
-        return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60).status_code
-
-    with (
-        serving(
-            model_directory, tmp_path / "log", server__keep_alive_s=0.1, engine__stall_seconds=60
-        ) as server,
-        server.client() as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        plain = pool.submit(ask)
-        wait_for(lambda: server.metric("num_requests_running") == 4)
+    settings = {"server__keep_alive_s": 0.1, "engine__stall_seconds": 60}
+    with serving(model_directory, tmp_path / "log", **settings) as server, server.client() as client:
         os.kill(server.engine, signal.SIGSTOP)  # nothing ends meanwhile
-        stream = client.completions.create(stream=True, **LONG)
+        plain = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        plain.request("POST", "/v1/completions", json.dumps(BODY | {"max_tokens": 50, "n": 4}))
+        stream = client.completions.create(stream=True, **LONG | {"max_tokens": 50})  # second, and let in
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: server.ping() == 503)
-        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        refused = ask(server)
         assert (refused.status_code, error_code(refused)) == (503, "shutting_down")
         assert "retry-after" in refused.headers
         os.kill(server.engine, signal.SIGCONT)
         *_, last = stream
         assert last.choices[0].finish_reason == "length"
-        assert plain.result() == 200
+        assert plain.getresponse().status == 200
+        plain.close()
         assert server.process.wait(25) == 0
     assert "Traceback" not in server.log.read_text()
 
@@ -99,45 +99,49 @@ def narrow(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> A
         yield server
 
 
-# Eight answers one after the other, each up to the end of the context: more than any limit here lets pass.
-ENDLESS = BODY | {"model": "org/named", "max_tokens": 4000, "n": 8}
+TOO_LONG = ENDLESS | {"model": "org/named"}  # one answer after the other
 
 
 def test_a_configured_name_is_the_models(narrow: Server) -> None:
     with narrow.client() as client:
         assert client.models.retrieve("org/named").id == "org/named"
-    assert httpx.post(f"{narrow.url}/v1/completions", json=BODY).status_code == 404
+    assert ask(narrow).status_code == 404
 
 
 def test_an_answer_that_takes_too_long_is_given_up(narrow: Server) -> None:
-    late = httpx.post(f"{narrow.url}/v1/completions", json=ENDLESS, timeout=30)
+    late = ask(narrow, TOO_LONG)
     assert (late.status_code, error_code(late)) == (504, "timeout")
     narrow.wait_until_idle()
     assert narrow.metric("request_failure_total", reason="timeout") == 1
 
 
 def test_one_runs_one_waits_and_the_third_is_turned_away(narrow: Server) -> None:
-    def ask(_: int) -> httpx.Response:
-        return httpx.post(f"{narrow.url}/v1/completions", json=ENDLESS | {"stream": True}, timeout=30)
-
-    with ThreadPoolExecutor(3) as pool:
-        refused, *streams = sorted(pool.map(ask, range(3)), key=lambda answer: -answer.status_code)
-    assert (refused.status_code, error_code(refused)) == (429, "queue_full")
+    asked = json.dumps(TOO_LONG | {"stream": True})
+    connections = [http.client.HTTPConnection("127.0.0.1", narrow.port, timeout=PATIENCE_S) for _ in range(3)]
+    os.kill(narrow.process.pid, signal.SIGSTOP)  # all three are there before it looks at one
+    for connection in connections:
+        connection.request("POST", "/v1/completions", asked)
+    os.kill(narrow.process.pid, signal.SIGCONT)
+    answers = [connection.getresponse() for connection in connections]
+    refused, *streams = sorted(answers, key=lambda answer: -answer.status)
+    error = json.loads(refused.read())["error"]
+    assert (refused.status, error["code"], error["type"]) == (429, "queue_full", "rate_limit_error")
     assert refused.headers["retry-after"] == "1"
-    assert refused.json()["error"]["type"] == "rate_limit_error"
-    for stream in streams:
-        last = stream.text.removesuffix("\n\n").split("\n\n")[-1]
+    texts = [stream.read().decode() for stream in streams]
+    for text in texts:
+        last = text.removesuffix("\n\n").split("\n\n")[-1]
         assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
-        assert "[DONE]" not in stream.text
-    assert sorted(stream.text.startswith(": keep-alive\n\n") for stream in streams)[1]
+        assert "[DONE]" not in text
+    assert any(text.startswith(": keep-alive\n\n") for text in texts)
+    for connection in connections:
+        connection.close()
     narrow.wait_until_idle()
     assert narrow.metric("request_failure_total", reason="overloaded") == 1
 
 
 def test_what_outlasts_the_drain_is_told_so(narrow: Server) -> None:
     with narrow.client() as client:
-        asked = LONG | {"model": "org/named", "max_tokens": 4000, "n": 8}
-        stream = client.completions.create(stream=True, **asked)
+        stream = client.completions.create(stream=True, **body(TOO_LONG))
         next(stream)
         narrow.process.send_signal(signal.SIGTERM)
         with pytest.raises(openai.APIError, match="shutting down"):
@@ -195,12 +199,13 @@ def test_a_killed_engine_ends_streams_with_an_error_and_the_process(
     model_directory: Path, tmp_path: Path
 ) -> None:
     with serving(model_directory, tmp_path / "log") as server, server.client() as client:
-        streams = [client.completions.create(stream=True, **LONG | LONGER) for _ in range(3)]
+        asked = body(ENDLESS | {"n": 20})  # all of them run
+        streams = [client.completions.create(stream=True, **asked) for _ in range(3)]
         for stream in streams:
             next(stream)
         os.kill(server.engine, signal.SIGKILL)
         wait_for(lambda: server.ping() == 503)
-        refused = httpx.post(f"{server.url}/v1/completions", json=BODY)
+        refused = ask(server)
         assert (refused.status_code, error_code(refused)) == (503, "engine_failed")
         for stream in streams:
             with pytest.raises(openai.APIError, match="engine"):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.support import Server, serving, wait_for
+from tests.server.support import PATIENCE_S, Server, serving, wait_for
 
 CACHE = 48 * 16  # tokens that the small cache holds
 MEGABYTE = 2**20
@@ -87,7 +87,7 @@ EXTREMES: list[dict[str, Any]] = [
 
 
 def post(server: Server, path: str, body: Any) -> httpx.Response:
-    return httpx.post(f"{server.url}{path}", json=body, timeout=60)
+    return httpx.post(f"{server.url}{path}", json=body, timeout=PATIENCE_S)
 
 
 def normal(server: Server) -> None:
@@ -109,7 +109,7 @@ def memory(server: Server) -> int:
 
 def test_large_texts_are_refused_by_name_in_bounded_memory(small: Server) -> None:
     async def crowd() -> None:
-        async with httpx.AsyncClient(base_url=small.url, timeout=120) as http:
+        async with httpx.AsyncClient(base_url=small.url, timeout=PATIENCE_S) as http:
             answers = await asyncio.gather(*(http.post(path, json=body) for path, body, _ in LARGE))
         for answer, (_, _, param) in zip(answers, LARGE, strict=True):
             assert answer.status_code == 400, answer.text[:300]
@@ -142,7 +142,7 @@ def test_extreme_values_that_are_allowed_are_answered(small: Server, extreme: di
 
 @pytest.mark.parametrize("path", ["/v1/models/%ff%fe", "/v1/models/" + "%F0%9F%8E%89" * 300, "/%c0%ae%c0%ae"])
 def test_paths_that_are_no_text_are_unknown(small: Server, path: str) -> None:
-    answer = httpx.get(f"{small.url}{path}")
+    answer = httpx.get(f"{small.url}{path}", timeout=PATIENCE_S)
     assert answer.status_code == 404
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert len(answer.content) < 2500
@@ -153,7 +153,7 @@ def test_more_than_the_cache_holds_is_answered_in_turn(small: Server) -> None:
     length = CACHE * 2 // 3
 
     async def crowd() -> list[int]:
-        async with httpx.AsyncClient(base_url=small.url, timeout=120, limits=httpx.Limits()) as http:
+        async with httpx.AsyncClient(base_url=small.url, timeout=PATIENCE_S, limits=httpx.Limits()) as http:
 
             async def ask(number: int) -> int:
                 body = text([number + 5] * 40, max_tokens=length - 40, ignore_eos=True, n=1 + number % 2)
@@ -177,8 +177,8 @@ def test_more_than_the_cache_holds_is_answered_in_turn(small: Server) -> None:
 
 
 def test_readers_that_do_not_read_cost_bounded_memory(server: Server) -> None:
-    """Each asks for some 16 MB: log-probabilities of eight long answers."""
-    asked = text("hi", max_tokens=4000, ignore_eos=True, n=8, logprobs=5, stream=True)
+    """Each asks for some 3 MB: log-probabilities of eight answers."""
+    asked = text("hi", max_tokens=800, ignore_eos=True, n=8, logprobs=5, stream=True)
     body = json.dumps(asked).encode()
     head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     before, generated = memory(server), server.metric("generation_tokens_total")

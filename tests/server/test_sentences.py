@@ -21,7 +21,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from byollm.server.errors import ServerError
 from byollm.server.sentences import SentenceModel, batches
-from tests.server.support import COMMAND, Server, serving
+from tests.server.support import COMMAND, PATIENCE_S, Server, serving
 
 LONGEST = 64
 SIZE = 24
@@ -85,7 +85,7 @@ def client(embedder: Server) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def http(embedder: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=embedder.url, timeout=60) as http:
+    with httpx.Client(base_url=embedder.url, timeout=PATIENCE_S) as http:
         yield http
 
 
@@ -187,7 +187,7 @@ def test_what_is_no_sentence_model_ends_the_start_with_the_reason(model_director
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert twice.returncode == 1

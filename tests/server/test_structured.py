@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.server.support import Server
+from tests.server.support import PATIENCE_S, Server
 
 MESSAGES: list[Any] = [{"role": "user", "content": "the cat sat"}]
 SCHEMA = {
@@ -128,7 +128,7 @@ def test_a_grammar_that_explodes_holds_up_nobody(server: Server) -> None:
                     )
                 return str(refused.value.param)
 
-            async with httpx.AsyncClient(base_url=server.url) as http:
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
                 answer = await http.post("/tokenize", json={"prompt": "b"})
             b_tokens = answer.json()["tokens"]
             bad = [asyncio.create_task(explode(regex)) for regex in ("a?" * 5000 + "a" * 5000, "((a*)*)*b")]

@@ -78,6 +78,7 @@ def start(model: Path, log: Path, adapters: Path | None = None, **options: Any) 
     }
     settings: dict[str, object] = {
         "engine__backend": "vllm",
+        "engine__dtype": "auto",  # OPTIONS has it
         "engine__stall_seconds": 60,
         "engine__stream_interval_s": 0,
         "engine__vllm": json.dumps(OPTIONS | options),
@@ -250,7 +251,7 @@ def test_adapters_come_and_go_by_the_servers_routes(
 ) -> None:
     loaded = post(vllm, "/v1/load_lora_adapter", lora_name="loud", lora_path="shouting")
     assert loaded.status_code == 200, loaded.text
-    served = {model["id"] for model in httpx.get(f"{vllm.url}/v1/models").json()["data"]}
+    served = {model["id"] for model in httpx.get(f"{vllm.url}/v1/models", timeout=60).json()["data"]}
     assert {"tiny", "loud"} <= served
     engine.adapters.load("loud", adapters / "shouting")
     params = SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
@@ -291,8 +292,8 @@ def test_what_a_client_leaves_behind_is_ended(client: openai.OpenAI, vllm: Serve
     stream.close()
     vllm.wait_until_idle()
     assert vllm.metric("generation_tokens_total") < before + 4 * 1500
-    assert httpx.get(f"{vllm.url}/ping").status_code == 200
-    assert httpx.get(f"{vllm.url}/model/info").json()["max_context"] == 4096
+    assert httpx.get(f"{vllm.url}/ping", timeout=60).status_code == 200
+    assert httpx.get(f"{vllm.url}/model/info", timeout=60).json()["max_context"] == 4096
 
 
 def asked_for(body: dict[str, Any]) -> dict[str, Any]:
@@ -307,7 +308,7 @@ def test_sigterm_finishes_what_runs(client: openai.OpenAI, vllm: Server) -> None
     stream = client.completions.create(stream=True, **asked_for(LONG | {"max_tokens": 60}))
     chunks = [next(stream)]
     vllm.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: httpx.get(f"{vllm.url}/ping").status_code == 503)
+    wait_for(lambda: httpx.get(f"{vllm.url}/ping", timeout=60).status_code == 503)
     assert post(vllm, "/v1/completions", **GREEDY).json()["error"]["code"] == "shutting_down"
     chunks += stream
     assert chunks[-1].choices[0].finish_reason == "length"
@@ -330,6 +331,6 @@ def test_of_several_processes_none_outlives_another(
         (child if victim == "engine" else workers[-1]).kill()
         with pytest.raises(openai.APIError):
             list(stream)
-        assert httpx.get(f"{server.url}/ping").status_code == 503
+        assert httpx.get(f"{server.url}/ping", timeout=60).status_code == 503
         assert server.process.wait(25) == 1
         assert not psutil.wait_procs(processes, timeout=20)[1]
