@@ -3,8 +3,8 @@
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import asynccontextmanager, closing, suppress
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from byollm.engine import (
     Engine,
     SamplingParams,
 )
+from byollm.engine.messages import LENGTH
 from byollm.engine.worker import serve
 from byollm.modeling import Decoder
 from byollm.settings.engine import EngineSettings
@@ -58,6 +59,19 @@ class Stepped(Gated):
         return self.allowed.acquire(timeout=30)
 
 
+class Counted:
+    """A file of messages that counts them: one is handed on when the head of the next is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.handed_on = -1
+        self.close = file.close
+        self._file = file
+
+    def read(self, size: int, /) -> bytes | None:
+        self.handed_on += size == LENGTH.size
+        return self._file.read(size)
+
+
 class Beside:
     """An engine in a thread of this process, so that a test can reach into it."""
 
@@ -66,13 +80,14 @@ class Beside:
         self.engine = engine
         settings = EngineSettings(max_running=8, max_batch_tokens=16, stall_seconds=stall_seconds)
         self.settings = settings.model_copy(update={"stream_interval_s": interval})  # also a longer one
+        self.told = Counted(self._theirs.makefile("rb"))
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
-        with self._theirs, self._theirs.makefile("rb") as file, suppress(LookupError, SystemExit):
+        with self._theirs, closing(self.told), suppress(LookupError, SystemExit):
             try:
-                serve(self.engine, self._theirs, file, self.settings)
+                serve(self.engine, self._theirs, self.told, self.settings)
             finally:
                 self._theirs.shutdown(socket.SHUT_RDWR)
 

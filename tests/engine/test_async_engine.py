@@ -75,7 +75,9 @@ def test_reader_who_goes_away_frees_the_blocks(way: str, make_engine: MakeEngine
             del stream
             if way == "drop":
                 gc.collect()
-            await asyncio.sleep(0)
+            beside = engine._peer
+            assert isinstance(beside, Beside)
+            await until(lambda: beside.told.handed_on == 2)  # the call, and that nobody reads it any more
             steps = model.steps
             model.allowed.release(1000)
             await until(lambda: engine.stats().free_blocks == 64)
@@ -243,8 +245,9 @@ def test_drain_that_takes_too_long_says_so_and_stop_ends_the_rest(
         first = await anext(runs)
         assert not await engine.drain(0.01)
         stopping = asyncio.create_task(engine.stop())
-        await asyncio.sleep(0)  # it has been told to stop
-        model.allowed.release(1000)
+        while not stopping.done():  # it may take some steps before it hears of it
+            model.allowed.release()
+            await asyncio.sleep(0.01)
         await stopping
         assert (await read(runs))[0].finish_reason == "abort"
         assert (await read(waits))[0].finish_reason == "abort"

@@ -18,7 +18,7 @@ from tests.engine.support import read, run, until
 MakeEngine = Callable[..., Engine]
 PROMPT = [5, 9, 40, 7]
 GREEDY = SamplingParams(max_tokens=20, temperature=0)
-LONG = SamplingParams(max_tokens=200, temperature=0, n=100)
+ENDLESS = SamplingParams(max_tokens=250, n=128, seed=1)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def model_directory(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> P
     return tmp_path / "model"
 
 
-SMALL = EngineSettings(cache_blocks=64, max_running=8, max_batch_tokens=64, threads=1)
+SMALL = EngineSettings(dtype="float32", cache_blocks=64, max_running=8, max_batch_tokens=64, threads=1)
 
 
 def test_it_answers_and_a_killed_one_is_noticed(
@@ -39,7 +39,9 @@ def test_it_answers_and_a_killed_one_is_noticed(
     core = min(os.sched_getaffinity(0))
 
     async def main() -> None:
-        process = EngineProcess(model_directory, SMALL.model_copy(update={"cores": frozenset({core})}))
+        process = EngineProcess(
+            model_directory, SMALL.model_copy(update={"cores": frozenset({core}), "max_running": 1})
+        )
         engine = AsyncEngine(process, 60)
         await engine.start()
         assert (await read(engine.generate(PROMPT, GREEDY)))[0].token_ids == tokens
@@ -52,7 +54,7 @@ def test_it_answers_and_a_killed_one_is_noticed(
         refused = await read(engine.generate(PROMPT, SamplingParams(n=2, grammar=wrong)))
         assert {output.blames for output in refused.values()} == {"grammar"}
         os.kill(process.pid, signal.SIGTERM)  # as the whole group gets it; the other side decides
-        stream = engine.generate(PROMPT, LONG)
+        stream = engine.generate(PROMPT, ENDLESS)
         await anext(stream)
         os.kill(process.pid, signal.SIGKILL)
         assert "error" in {output.finish_reason for output in (await read(stream)).values()}
