@@ -67,18 +67,19 @@ def port() -> Iterator[int]:
 def test_what_was_asked_is_what_is_told(port: int) -> None:
     bodies = [{"stream": True}, {}, {"stream": "trouble"}, {"plain": "trouble"}]
     requests = [(0.05 * number, client.request(port, body)) for number, body in enumerate(bodies)]
-    stream, whole, *broken = client.send(port, requests, limit=10)
+    stream, whole, *broken = client.send(port, requests, limit=60)
     assert (stream.status, stream.tokens, len(stream.times)) == (200, 3, 3)
     assert (whole.status, whole.tokens, len(whole.times)) == (200, 3, 1)
     assert [(answer.status, answer.tokens) for answer in broken] == [(0, 0), (0, 0)]
     assert whole.due - stream.due == pytest.approx(0.05)
-    assert 0 < whole.seconds < 10
+    assert 0 < whole.seconds < 60
 
 
 def test_nobody_listening_is_no_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert client.send(port, [(0.0, client.request(port, {}))], limit=3600)[0].status == 0
+    with socket.socket() as taken:  # or another might listen there by now, even this client to itself
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert client.send(port, [(0.0, client.request(port, {}))], limit=3600)[0].status == 0
 
 
 def test_silence_ends_at_the_limit() -> None:

@@ -26,7 +26,7 @@ def parent() -> Iterator[int]:
 
 def until(condition: object) -> None:
     assert callable(condition)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
@@ -54,7 +54,7 @@ def test_a_frozen_tree_does_nothing_until_it_is_thawed(parent: int) -> None:
 
 
 def test_time_of_children_that_ended_is_kept() -> None:
-    work = "import time\\nwhile time.process_time() < 0.3: pass"
+    work = "import time\\nwhile time.process_time() < 0.5: pass"
     program = (
         f'import subprocess, sys; subprocess.run([sys.executable, "-c", """{work}"""]); print(1); input()'
     )
@@ -64,4 +64,4 @@ def test_time_of_children_that_ended_is_kept() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         assert processes.tree(process.pid) == [process.pid]
-        assert processes.cpu_seconds(process.pid) >= 0.3
+        assert processes.cpu_seconds(process.pid) >= 0.4  # /proc tells each part in whole ticks

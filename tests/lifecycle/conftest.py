@@ -11,7 +11,7 @@ from tests.local.front import Front, front, moto
 
 __all__ = ["front", "moto"]
 
-FACTOR = 120
+FACTOR = 60  # so that a container has a minute to start in, of the hour that SageMaker gives at most
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from byollm.lifecycle import Artefact, Deployment, Reconciler, settle
 address, declared, artefact = sys.argv[1:]
 reconciler = Reconciler(Clients("ca-central-1", address), Deployment.model_validate_json(declared))
 artefacts = {"main": Artefact.model_validate_json(artefact)}
-settle(lambda: reconciler.step(artefacts), until=time.monotonic() + 60)
+settle(lambda: reconciler.step(artefacts), until=time.monotonic() + 120)
 """
 
 
@@ -88,7 +88,7 @@ class Emulated:
         given = [self.address, declared.model_dump_json(), artefact.model_dump_json()]
         process = subprocess.Popen([sys.executable, "-c", STEPS, *given])
         describe = self.clients.client("sagemaker").describe_endpoint
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while one(describe, EndpointName=declared.name) is None:
             assert time.monotonic() < deadline
             assert process.poll() is None

@@ -1,12 +1,16 @@
 """What functions are told: read from one variable, refused in words; and the waiting between steps."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from byollm.lifecycle import Deployment, Progress, hasten, settle
 from byollm.settings import SettingsError
 from tests.lifecycle.support import AB, deployment
+
+# Of this module alone: servers of other tests, in threads, live by the true one.
+MODULE = "byollm.lifecycle.progress.time"
 
 
 def test_a_deployment_comes_whole_through_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +46,7 @@ def test_steps_are_taken_until_the_last_one_with_growing_pauses(monkeypatch: pyt
     steps = iter([*(Progress(False, "it") for _ in range(6)), Progress(True)])
     pauses: list[float] = []
     told: list[Progress] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(MODULE, SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
     assert settle(lambda: next(steps), until=time.monotonic() + 60, tell=told.append).done
     assert pauses == [1, 2, 4, 8, 15, 15]
     assert len(told) == 7
@@ -57,8 +61,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self.pass_by)
+        monkeypatch.setattr(MODULE, SimpleNamespace(monotonic=lambda: self.now, sleep=self.pass_by))
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds

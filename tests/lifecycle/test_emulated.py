@@ -12,7 +12,7 @@ CANARY = {"strategy": "canary", "wait_s": 60, "bake_s": 0}
 
 
 def said(emulated: Emulated, declared: Deployment) -> str:
-    return ask(emulated.clients, declared, "main", until=time.monotonic() + 30, every_s=0.2).text
+    return ask(emulated.clients, declared, "main", until=time.monotonic() + 120, every_s=0.2).text
 
 
 def test_versions_take_over_by_a_canary_and_a_bad_one_is_sent_back(emulated: Emulated) -> None:
