@@ -34,7 +34,7 @@ from byollm.engine.output_stream import OutputStream
 from byollm.engine.outputs import EngineStats, TokenLogprobs
 from byollm.engine.sampling_params import SamplingParams
 
-DUMP_S = 0.2  # for a dump to be written
+DUMP_S = 1.0  # for a dump to be written, on a busy machine too
 DIED = "the engine died; its log has the details"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0  # how long one step waits for one mask
+PATIENCE_S = 1.0  # processor time for which one step waits for a mask; on a busy machine that takes longer
 CREDIT_S = 0.5  # processor time that a sequence may take for masks,
 CREDIT_PER_TOKEN_S = 0.01  # and so much more for each token: some grammars grow ever slower
 
@@ -52,8 +52,11 @@ class GrammarState:
 
     def settle(self) -> None:
         """Wait for the mask; afterwards `mask` or `failure` says how to go on."""
-        while self.failure is None and not self._ready.wait(PATIENCE_S):
-            self._worker.unstick()
+        began = time.process_time()
+        while self.failure is None and not self._ready.wait(PATIENCE_S / 4):
+            if time.process_time() - began > PATIENCE_S:
+                self._worker.unstick()
+                began = time.process_time()
 
     def work(self, token_id: int | None) -> None:
         """Take in a token and work out the mask; in the worker's thread."""
