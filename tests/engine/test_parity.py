@@ -193,9 +193,13 @@ def test_adapters_mixed_in_one_batch_add_what_peft_adds(
 
 @torch.inference_mode()
 def assert_greedy(reference: Any, prompt: list[int], answer: list[int]) -> None:
-    """Each token of an answer has to be the best that transformers finds after those before it."""
+    """Each token of an answer has to be the best that transformers finds after those before it.
+
+    Where two are as good but for the rounding, which differs between processors, either may be it.
+    """
     scores = reference(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-    assert answer == scores.argmax(-1).tolist()
+    chosen = scores.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+    torch.testing.assert_close(chosen, scores.amax(-1), rtol=0, atol=1e-5 * float(scores.abs().max()))
 
 
 def workload(count: int) -> list[tuple[list[int], int]]:
