@@ -62,13 +62,14 @@ def _up(
     from byollm.cli.here import become_client, bootstrap
     from byollm.cli.publish import publish_model
     from byollm.doctor import Patient
-    from byollm.local.images import digests_now, push_images, write_images
+    from byollm.local.images import digest, manifests_now, push_images, write_images
     from byollm.local.launch import Running
 
     found, region = Running.find(where), settings.aws.region
     become_client(found.address if found else f"http://localhost:{port or PORT}", region)
-    digests = digests_now()
-    variables = {f"BYOLLM__IMAGES__{image.upper()}": digest for image, digest in digests.items()}
+    manifests = manifests_now()
+    digests = {image: digest(manifest) for image, manifest in manifests.items()}
+    variables = {f"BYOLLM__IMAGES__{image.upper()}": known_by for image, known_by in digests.items()}
     # The templates need no AWS: they are made while it starts.
     with Synthesis(env=env, aws=settings.aws, variables=variables) as synthesis:
         with _step(console, "AWS"):
@@ -82,7 +83,7 @@ def _up(
         with _step(console, "stacks"):
             _deploy(assembly, env, settings, where / "logs" / "cdk.log")
     with _step(console, "images"):
-        push_images(patient.client("ecr"), env)
+        push_images(patient.client("ecr"), env, manifests)
     with _step(console, "model"):
         publish_model(patient, console, digests["inference"])
     with _step(console, "services"):

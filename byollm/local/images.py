@@ -49,10 +49,6 @@ class LocalImage:
         }
         return json.dumps(manifest)
 
-    def digest(self) -> str:
-        """Return the digest that a registry knows it by."""
-        return f"sha256:{hashlib.sha256(self.manifest().encode()).hexdigest()}"
-
     def _code(self) -> str:
         content = hashlib.sha256()
         for file in sorted(file for folder in self.code for file in (REPOSITORY / folder).rglob("*")):
@@ -74,9 +70,14 @@ IMAGES = {
 }
 
 
-def digests_now() -> dict[str, str]:
-    """Return the digests of the images, as the code is now."""
-    return {name: image.digest() for name, image in IMAGES.items()}
+def manifests_now() -> dict[str, str]:
+    """Return the manifests of the images, as the code is now; while `byollm up` works, it may change."""
+    return {name: image.manifest() for name, image in IMAGES.items()}
+
+
+def digest(manifest: str) -> str:
+    """Return the digest that a registry knows an image by."""
+    return f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
 
 
 def write_images(directory: Path, env: str, digests: Mapping[str, str]) -> None:
@@ -102,26 +103,27 @@ def port_of(repository: str) -> str:
     return known.port
 
 
-def push_images(registry: Any, env: str) -> list[str]:
+def push_images(registry: Any, env: str, manifests: Mapping[str, str]) -> list[str]:
     """Have the images in the repositories of `env`; return the names of those that were not there.
 
     Args:
         registry: boto3's client of ECR.
         env: the environment.
+        manifests: those of the images.
     """
-    return [name for name, image in IMAGES.items() if _push(registry, f"byollm-{env}/{name}", image)]
+    return [name for name, manifest in manifests.items() if _push(registry, f"byollm-{env}/{name}", manifest)]
 
 
-def _push(registry: Any, repository: str, image: LocalImage) -> bool:
-    digest = image.digest()
+def _push(registry: Any, repository: str, manifest: str) -> bool:
+    known_by = digest(manifest)
     try:
-        registry.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])
+        registry.describe_images(repositoryName=repository, imageIds=[{"imageDigest": known_by}])
     except registry.exceptions.ImageNotFoundException:
         registry.put_image(
             repositoryName=repository,
-            imageManifest=image.manifest(),
+            imageManifest=manifest,
             imageManifestMediaType=_MANIFEST_TYPE,
-            imageTag=digest.removeprefix("sha256:")[:12],
+            imageTag=known_by.removeprefix("sha256:")[:12],
         )
         return True
     return False
