@@ -19,7 +19,7 @@ class Reporter:
         self._console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
         self._progress: Progress | None = None
         self._recent = deque[tuple[float, float, float]](maxlen=WINDOW)  # (loss, tokens a second, mfu)
-        self._total, self._tokens, self._shown = 0, 0, 0.0
+        self._total, self._shown = 0, -LINE_SECONDS
 
     def start(self, step: int, total: int) -> None:
         """Begin at `step` of `total`."""

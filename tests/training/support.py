@@ -47,6 +47,7 @@ def recipe(**values: Any) -> PretrainSettings:
         sequence_length=64,
         batch_size=2,
         compile=False,
+        precision="float32",  # on every processor
         validations=3,
         validation_tokens=256,
         checkpoint_minutes=0,
@@ -61,6 +62,7 @@ def chat_recipe(**values: Any) -> FinetuneSettings:
         sequence_length=64,
         batch_size=2,
         compile=False,
+        precision="float32",
         validations=2,
         checkpoint_minutes=0,
     )

@@ -20,7 +20,7 @@ def test_auto_takes_bfloat16_where_the_processor_multiplies_it(
     flags: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: FLAGS | flags)
-    assert Hardware.choose(recipe(device="cpu")).dtype == expected
+    assert Hardware.choose(recipe(device="cpu", precision="auto")).dtype == expected
 
 
 def test_a_precision_that_is_asked_for_is_taken() -> None:

@@ -87,12 +87,12 @@ def test_a_job_whose_instance_is_taken_away_goes_on_and_leaves_its_model(
         assert time.monotonic() < deadline
         time.sleep(0.005)
     taken.send_signal(signal.SIGTERM)
-    said = taken.communicate(timeout=60)[1]
+    said = taken.communicate(timeout=240)[1]
     assert taken.returncode == 128 + signal.SIGTERM, said
     assert not list((root / "model").iterdir())
 
     again = start(root)
-    said = again.communicate(timeout=120)[1]
+    said = again.communicate(timeout=240)[1]
     assert again.returncode == 0, said
     steps = [json.loads(line) for line in (root / "output/data/log.jsonl").read_text().splitlines()]
     assert [each["step"] for each in steps if "loss" in each] == list(range(1, STEPS + 1))
@@ -130,7 +130,7 @@ def test_a_job_is_for_one_instance(prepared: Path, tmp_path: Path) -> None:
 def test_why_a_job_failed_is_left_where_sagemaker_looks(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "ml")
     failed = start(root)
-    said = failed.communicate(timeout=60)[1]
+    said = failed.communicate(timeout=240)[1]
     assert failed.returncode == 1, said
     told = (root / "output" / "failure").read_text()
     assert "no channel 'train'" in told

@@ -27,7 +27,7 @@ def killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is left of processes that were killed, each at another moment."""
     runs = tmp_path_factory.mktemp("killed")
     process = start(runs, data, *MOMENTS)
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=480)
     assert process.returncode == 0, errors.decode()
     return runs
 
@@ -64,6 +64,6 @@ def test_a_kill_at_any_moment_costs_no_bit(data: Path, tmp_path: Path, unbroken:
         if log.exists() and log.read_bytes().count(b"\n") >= 4:
             process.kill()
         time.sleep(0.01)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert pretrain(recipe(), data, run, Recorder()).finished
     assert result(run) == unbroken
