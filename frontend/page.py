@@ -67,8 +67,10 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         shown = gr.Textbox("", visible=False)
         started = gr.Textbox("", visible=False)
 
-        # through the queue, which keeps what a browser is told in order; any number may run at once
+        # through one queue, which keeps what a browser asks and is told in order: of several, Gradio takes
+        # them as it likes; any number may run at once
         quick: dict[str, Any] = {
+            "concurrency_id": "page",
             "concurrency_limit": None,
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -88,8 +90,10 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
 
         known = [shown, started, controls.max_tokens]
         status = [banner, chip, facts, card, controls.max_tokens, shown, started, *controls.drawing()]
-        blocks.load(handlers.look, known, status, queue=False, **quick)
-        gr.Timer(settings.poll_seconds).tick(handlers.look, known, status, queue=False, **quick)
+        # one event, of which only one is under way at a time: a second look from before the first was shown
+        # would have the controls start anew, over what somebody has set meanwhile
+        looking = [blocks.load, gr.Timer(settings.poll_seconds).tick]
+        gr.on(looking, handlers.look, known, status, queue=False, **quick)
     return blocks
 
 

@@ -123,4 +123,6 @@ def _data(event: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.run(
+        app, port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=60
+    )

@@ -15,6 +15,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 HERE = Path(__file__).parent
+PATIENCE_S = 60  # other work may keep the machine busy
 WATCHED = """
 import runpy, sys
 def watch(event, details):
@@ -32,7 +33,7 @@ runpy.run_module("frontend", run_name="__main__", alter_sys=True)
 """
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -50,13 +51,14 @@ class ScriptedServer:
     def _answers(self) -> bool:
         assert self.process.poll() is None, "the scripted server ended"
         try:
-            return httpx.get(f"{self.address}/seen", trust_env=False).status_code == 200
+            return bool(self.seen)
         except httpx.TransportError:
             return False
 
     @property
     def seen(self) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.address}/seen", trust_env=False).json())
+        seen = httpx.get(f"{self.address}/seen", trust_env=False, timeout=PATIENCE_S)
+        return dict(seen.raise_for_status().json())
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -64,11 +66,15 @@ class ScriptedServer:
         return dict(self.seen["bodies"][-1])
 
     def be(self, status: str) -> None:
-        httpx.post(f"{self.address}/state", json={"status": status}, trust_env=False)
+        self._set({"status": status})
 
     def tell(self, **facts: Any) -> None:
         """Have it tell these facts of its model beside its usual ones."""
-        httpx.post(f"{self.address}/state", json={"facts": facts}, trust_env=False)
+        self._set({"facts": facts})
+
+    def _set(self, state: dict[str, Any]) -> None:
+        address = f"{self.address}/state"
+        httpx.post(address, json=state, trust_env=False, timeout=PATIENCE_S).raise_for_status()
 
     def kill(self) -> None:
         self.process.kill()
@@ -79,7 +85,11 @@ class ScriptedServer:
 def serving_page(api: str, log: Path) -> Iterator[str]:
     """Run the page; when it ends, check that it ended cleanly and never went outside this machine."""
     command = [sys.executable, "-c", WATCHED, "--api", api, "--port", "0"]
-    environment = os.environ | {"BYOLLM__PAGE__POLL_SECONDS": "1", "HTTP_PROXY": "http://192.0.2.1:9"}
+    environment = os.environ | {
+        "BYOLLM__PAGE__POLL_SECONDS": "1",
+        "BYOLLM__PAGE__CONNECT_SECONDS": str(PATIENCE_S),
+        "HTTP_PROXY": "http://192.0.2.1:9",
+    }
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -87,7 +97,7 @@ def serving_page(api: str, log: Path) -> Iterator[str]:
 
         def ready() -> bool:
             assert process.poll() is None, f"the page ended: {log.read_text()}"
-            address.extend(re.findall(r"byollm page: (http://\S+)", log.read_text()))
+            address.extend(re.findall(r"byollm page: (http://\S+) ", log.read_text()))
             return bool(address)
 
         wait_for(ready, "the page", 150)
@@ -118,6 +128,7 @@ class Chat:
         self.composer.press("Enter")
 
     def ask_and_wait(self, question: str) -> None:
+        self.wait()  # a question asked before stays in the composer
         before = self.notes.count()
         self.ask(question)
         expect(self.notes).to_have_count(before + 1)

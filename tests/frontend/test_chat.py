@@ -39,7 +39,7 @@ def test_escape_stops_an_answer_that_has_not_begun(chat: Chat, server: ScriptedS
     gone = server.seen["gone"]
     chat.ask("think first")
     expect(chat.stop).to_be_visible()
-    wait_for(lambda: server.asked["messages"][-1]["content"] == "think first", "the question")
+    wait_for(lambda: "think first" in str(server.seen["bodies"][-1:]), "the question")
     chat.page.keyboard.press("Escape")
     expect(chat.notes).to_have_text("\u2063stopped")
     wait_for(lambda: server.seen["gone"] > gone, "the server to see the client gone")
@@ -55,7 +55,8 @@ def test_closing_the_tab_frees_the_server(chat: Chat, server: ScriptedServer) ->
 
 def test_conversation_is_sent_without_the_notes(chat: Chat, server: ScriptedServer) -> None:
     chat.ask_and_wait("first")
-    answer = server.asked and chat.answers.first.inner_text()
+    expect(chat.answers).to_contain_text("first")
+    answer = chat.answers.first.inner_text()
     chat.ask_and_wait("second")
     sent = server.asked["messages"]
     assert [message["role"] for message in sent] == ["user", "assistant", "user"]
@@ -65,6 +66,7 @@ def test_conversation_is_sent_without_the_notes(chat: Chat, server: ScriptedServ
 
 def test_regenerate_replaces_the_answer(chat: Chat) -> None:
     chat.ask_and_wait("again")
+    expect(chat.answers).to_contain_text("again")
     before = chat.answers.inner_text()
     chat.button("Retry").click()
     expect(chat.answers).not_to_have_text(before)
@@ -122,6 +124,7 @@ def test_example_is_asked_at_once(chat: Chat, server: ScriptedServer) -> None:
     chat.page.get_by_role("button", name="Why is the sky blue?").click()
     expect(chat.answers).to_contain_text("sky blue")
     assert server.asked["messages"] == [{"role": "user", "content": "Why is the sky blue?"}]
+    chat.wait()
 
 
 def test_settings_reach_the_request(page: Page, server: ScriptedServer) -> None:
@@ -227,5 +230,6 @@ def test_copied_answer_has_no_note(open_page: Callable[..., Page], page_address:
     chat = Chat(page)
     chat.ask_and_wait("copy me")
     chat.button("Copy message").click()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip().endswith("copy me")
+    # copying goes on when the click is over
+    wait_for(lambda: page.evaluate("navigator.clipboard.readText()").strip() != "", "the copied answer")
+    assert page.evaluate("navigator.clipboard.readText()").strip().endswith("copy me")

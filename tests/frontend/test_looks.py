@@ -4,7 +4,7 @@ from io import BytesIO
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.frontend.support import Chat
+from tests.frontend.support import Chat, wait_for
 
 PHONE = {
     "viewport": {"width": 390, "height": 844},
@@ -24,16 +24,16 @@ def brightness(page: Page) -> float:
 
 def test_theme_follows_the_system_and_the_toggle(open_page: Callable[..., Page], page_address: str) -> None:
     page = open_page(page_address, color_scheme="light")
-    assert brightness(page) > 230
+    wait_for(lambda: brightness(page) > 230, "light colours")
     page.emulate_media(color_scheme="dark")
     expect(page.locator("body.dark")).to_have_count(1)
-    assert brightness(page) < 40
+    wait_for(lambda: brightness(page) < 40, "dark colours")
     page.get_by_role("button", name="Light theme").click()
     expect(page.locator("body.dark")).to_have_count(0)
-    assert brightness(page) > 230
+    wait_for(lambda: brightness(page) > 230, "light colours")
     page.reload()  # the choice outlives the page
     expect(page.locator("#status .chip.ready")).to_be_visible()
-    assert brightness(page) > 230
+    wait_for(lambda: brightness(page) > 230, "light colours")
     page.get_by_role("button", name="Dark theme").click()
     expect(page.locator("body.dark")).to_have_count(1)
     assert page.evaluate("localStorage.getItem('byollm-theme')") is None  # follows the system again
@@ -46,17 +46,18 @@ def test_phone_needs_no_sideways_scrolling(open_page: Callable[..., Page], page_
     def fits() -> bool:
         return bool(page.evaluate("document.scrollingElement.scrollWidth <= 390 && innerWidth === 390"))
 
-    assert fits()
+    wait_for(fits, "the page to fit")
     chat.ask_and_wait("a-very-long-word-" * 30)
-    assert fits()
+    expect(chat.answers).to_contain_text("a-very-long-word-" * 30)
+    wait_for(fits, "the chat to fit")
     for name in ("Settings", "Model"):
         page.get_by_role("button", name=name, exact=True).tap()
         panel = page.get_by_role("region", name=name)
         expect(panel).to_be_visible()
-        assert fits()
         page.wait_for_function(
             "id => document.getElementById(id).getBoundingClientRect().x === 0", arg=f"{name.lower()}-panel"
         )
+        wait_for(fits, "the panel to fit")
         panel.get_by_role("button", name="Close").tap()
         expect(panel).to_be_hidden()
     for button in page.locator("#head button").all():

@@ -7,6 +7,7 @@ import pytest
 
 from frontend.errors import StartError
 from frontend.serve import listen
+from tests.frontend.support import PATIENCE_S
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -14,7 +15,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "frontend", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -56,24 +57,24 @@ def test_address_of_the_model_server_is_checked() -> None:
 
 
 def test_page_is_served_to_this_machine_only_and_forbids_what_is_not_its_own(page_address: str) -> None:
-    response = httpx.get(page_address, trust_env=False)
+    response = httpx.get(page_address, trust_env=False, timeout=PATIENCE_S)
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "connect-src 'self'" in policy
     assert "'unsafe-inline'" not in policy.split("script-src")[1]
     assert 'property="og:' not in response.text
     # a name that someone pointed at this machine is not served
-    rebound = httpx.get(page_address, headers={"Host": "evil.example"}, trust_env=False)
+    evil = {"Host": "evil.example"}
+    rebound = httpx.get(page_address, headers=evil, trust_env=False, timeout=PATIENCE_S)
     assert rebound.status_code == 400
 
 
 def test_request_that_is_too_large_is_refused(page_address: str) -> None:
-    response = httpx.post(
-        f"{page_address}/gradio_api/queue/join", content=b" " * (8 << 20 | 1), trust_env=False
-    )
+    address = f"{page_address}/gradio_api/queue/join"
+    response = httpx.post(address, content=b" " * (8 << 20 | 1), trust_env=False, timeout=PATIENCE_S)
     assert response.status_code == 413
 
 
 def test_icon_is_our_own(page_address: str) -> None:
-    response = httpx.get(f"{page_address}/favicon.ico", trust_env=False)
+    response = httpx.get(f"{page_address}/favicon.ico", trust_env=False, timeout=PATIENCE_S)
     assert response.headers["content-type"].startswith("image/svg+xml")
