@@ -5,7 +5,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-IDLE_S = 2.0
+IDLE_S = 5.0  # a client that shares a busy machine may pause as long
 LINGER_S = 30.0
 
 
