@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from byollm.local.services import make_services
 from byollm.local.world import World
 
 _GRACE = 10  # seconds that requests get to end in
+_LOOKED_FOR = 2.0  # seconds; who looks whether an emulated AWS runs holds its lock for an instant
 
 
 def main() -> None:
@@ -55,10 +57,15 @@ def _arguments() -> argparse.Namespace:
 def _take(world: World) -> IO[str]:
     """Hold the directory, and say in it who does: two processes on one would spoil what is there."""
     lock = (world.directory / LOCK).open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"{world.directory} is in use by another emulated AWS")
+    deadline = time.monotonic() + _LOOKED_FOR
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                sys.exit(f"{world.directory} is in use by another emulated AWS")
+        time.sleep(0.05)
     holder = {"pid": os.getpid(), "port": world.port, "region": world.region, "factor": world.clock.factor}
     lock.truncate(0)
     lock.write(json.dumps(holder))

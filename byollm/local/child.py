@@ -10,7 +10,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _STARTS = 5  # in a row, without having become ready
-_PATIENCE = 60.0  # seconds to become ready in
+_PATIENCE = 180.0  # seconds to become ready in; who is killed and starts anew takes longer still
 _GRACE = 20.0  # seconds to end in, state saved, before it is killed
 
 

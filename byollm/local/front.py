@@ -83,6 +83,7 @@ class Front:
 
     async def _start(self) -> None:
         try:
+            self._socket.unlink(missing_ok=True)  # a killed platform's ministack may still listen there
             await self._child.start()
             if self._child.failed:
                 raise RuntimeError(self._child.failed)

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -22,8 +22,9 @@ from byollm.settings.errors import ByollmError
 
 LOCK = "lock"  # held by the front process as long as it lives; says who it is
 LOG = "logs/front.log"
-_READY = 120.0  # seconds
+_READY = 240.0  # seconds
 _STOPPED = 60.0
+_SAID = 10.0
 _EVERY = 0.1
 
 
@@ -56,7 +57,7 @@ class Running:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return cls(directory, **json.loads(lock.read()))
+                return cls(directory, **_holder(lock))
         return None
 
     @property
@@ -154,6 +155,21 @@ def forget(directory: Path) -> None:
     if directory.exists() and not (directory / LOCK).exists():
         raise LocalError(f"{directory} is not the directory of an emulated AWS")
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _holder(lock: IO[str]) -> dict[str, Any]:
+    """Return what the holder of a lock says of itself, who may have taken it just now."""
+    deadline = time.monotonic() + _SAID
+    while True:
+        lock.seek(0)
+        try:
+            holder: dict[str, Any] = json.loads(lock.read())
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise LocalError(f"{lock.name} is held by something else than an emulated AWS") from None
+            time.sleep(_EVERY)
+        else:
+            return holder
 
 
 def tail(file: Path, lines: int = 15) -> str:

@@ -1,7 +1,9 @@
 """The emulated AWS in the background: found by who holds its directory, refused clearly, stopped."""
 
+import fcntl
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from typer.testing import CliRunner
 from byollm.cli.main import app
 from byollm.local.launch import LOCK, LocalError, Running, forget, launch, require_free
 from byollm.settings import ByollmError
-from tests.local.running import Platform
+from tests.local.running import Platform, eventually
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def test_what_runs_is_found_by_its_directory(platform: Platform) -> None:
     running = Running.find(platform.directory)
     assert running is not None
     assert (running.pid, running.port, running.factor) == (platform.process.pid, platform.port, 60)
-    assert running.health()["ready"]
+    eventually(lambda: running.health()["ready"])
 
 
 def test_what_a_killed_process_left_is_nothing(tmp_path: Path) -> None:
@@ -40,6 +43,21 @@ def test_what_a_killed_process_left_is_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text(json.dumps(holder))
     assert Running.find(tmp_path) is None
     assert Running.find(tmp_path / "missing") is None
+
+
+def test_who_has_just_taken_a_directory_is_heard_out(tmp_path: Path) -> None:
+    holder = {"pid": 1, "port": 4566, "region": "ca-central-1", "factor": 1.0}
+    with (tmp_path / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def say() -> None:
+            lock.write(json.dumps(holder))
+            lock.flush()
+
+        saying = threading.Timer(0.2, say)
+        saying.start()
+        assert Running.find(tmp_path) == Running(tmp_path, **holder)  # type: ignore[arg-type]
+        saying.join()
 
 
 def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path, taken: int) -> None:
@@ -57,10 +75,7 @@ def test_a_directory_that_is_in_use_is_not_shared(platform: Platform, tmp_path: 
 
 def test_a_directory_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    require_free(port)
+    require_free(port := free_port())
     with pytest.raises(LocalError, match="cannot be written to"):
         launch(tmp_path / "file", port=port, region="ca-central-1", factor=1)
 

@@ -1,9 +1,11 @@
 """What is remembered outlives the processes, and two worlds do not meet."""
 
+import contextlib
 import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,7 +20,30 @@ def children(platform: Platform) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    return not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def process_of_ministack(platform: Platform) -> int:
+    for child in psutil.Process(platform.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # others end meanwhile
+            if "byollm.local.ministack" in child.cmdline():
+                return child.pid
+    raise AssertionError("ministack does not run")
+
+
+def text_of(file: Path) -> str:
+    """What a file says; nothing where it is missing, as while another takes its place."""
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 HANDLER = """
@@ -74,9 +99,8 @@ def test_state_and_a_deployment_under_way_survive_a_kill(mortal: Mortal) -> None
     eventually(asked, 60)
     left = children(platform)
     mortal.kill()
-    eventually(lambda: gone(left))  # its children end with it, and save what they know
-
-    mortal.start()
+    mortal.start()  # which waits for what its children save, as they end with it
+    eventually(lambda: gone(left))
     bodies = [s3.get_object(Bucket="kept", Key="k", VersionId=version)["Body"].read() for version in versions]
     assert bodies == [b"one", b"two"]
 
@@ -95,17 +119,12 @@ def test_a_killed_ministack_comes_back_with_what_it_knew(mortal: Mortal) -> None
     platform = mortal.platform
     platform.client("ssm").put_parameter(Name="kept", Value="yes", Type="String")
     state = platform.directory / "ministack" / "state" / "ssm.json"
-    eventually(lambda: state.exists() and '"yes"' in state.read_text())
+    eventually(lambda: '"yes"' in text_of(state))
     logs, place = platform.client("logs"), {"logGroupName": "kept", "logStreamName": "s"}
     logs.create_log_group(logGroupName="kept")
     logs.create_log_stream(**place)
     logs.put_log_events(**place, logEvents=[{"timestamp": round(time.time() * 1000), "message": "said"}])
-    (ministack,) = (
-        child.pid
-        for child in psutil.Process(platform.process.pid).children()
-        if "byollm.local.ministack" in child.cmdline()
-    )
-    os.kill(ministack, signal.SIGKILL)
+    os.kill(process_of_ministack(platform), signal.SIGKILL)
 
     def back() -> bool:
         try:

@@ -1,16 +1,18 @@
 """The child process itself, `python -m byollm.local.ministack`, which only the front process starts."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import IO
 
 import uvicorn
 
 from byollm.local.clock import Clock
-from byollm.local.ministack.environment import prepare
+from byollm.local.ministack.environment import STATE, prepare
 from byollm.local.tether import end_with_parent
 from byollm.local.world import World
 
@@ -25,6 +27,7 @@ def main() -> None:
     for chatty in ("persistence", "httpx", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     world = World(Path(directory), int(port), region, account, Clock(float(factor), float(began)))
+    lock = _take(world.directory / STATE)
     prepare(os.environ, world)
     # It reads its environment when it is imported.
     from byollm.local.ministack.app import build_app
@@ -37,7 +40,20 @@ def main() -> None:
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=75,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[_listen(Path(path))]))
+    asyncio.run(_serve(config, _listen(Path(path)), lock))
+
+
+async def _serve(config: uvicorn.Config, listener: socket.socket, lock: IO[bytes]) -> None:
+    await uvicorn.Server(config).serve(sockets=[listener])
+    lock.close()  # all is saved; functions that still run have no part in it
+
+
+def _take(folder: Path) -> IO[bytes]:
+    """Hold the state, once the ministack of a platform that was killed has saved what it knows."""
+    folder.mkdir(exist_ok=True)
+    lock = (folder / "lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _listen(path: Path) -> socket.socket:
