@@ -22,6 +22,7 @@ from pathlib import Path
 LOG_BYTES = 16 * 2**20
 LINE_BYTES = 2**16  # a longer line becomes several
 NOT_FOUND = 127
+LAST_WORDS_S = 10.0  # to be written down in; nothing ends them where what left the container's group goes on
 PR_SET_PDEATHSIG = 1
 
 
@@ -96,7 +97,7 @@ def run(argv: list[str], log: BoundedLog) -> int:
     writer.start()
     status = child.wait()
     _kill_group(child.pid)
-    writer.join(1)
+    writer.join(LAST_WORDS_S)
     return status if status >= 0 else 128 - status
 
 

@@ -58,7 +58,7 @@ class Platform:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
 
 @cache
@@ -89,25 +89,22 @@ def start_platform(directory: Path, port: int | None = None, factor: float = 60)
     with (directory / "front.log").open("ab") as log:
         process = subprocess.Popen(line, stdout=log, stderr=log)
     platform = Platform(directory, port, process)
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, (directory / "front.log").read_text()
-        try:
-            health = platform.health()
-            if health["ready"]:
-                return platform
-            assert "failed" not in health, health["failed"]
-        except (httpx.TransportError, json.JSONDecodeError):
-            pass
-        time.sleep(0.1)
-    raise AssertionError((directory / "front.log").read_text())
+    try:
+        eventually(lambda: has_started(platform), 240)
+    except AssertionError as error:
+        platform.kill()
+        raise AssertionError((directory / "front.log").read_text()) from error
+    return platform
 
 
-def know_image(directory: Path, name: str, start: object) -> None:
-    """Have the platform know one more image, and how it is started."""
-    file = directory / "images.json"
-    images = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**images, name: start}))
+def has_started(platform: Platform) -> bool:
+    assert platform.process.poll() is None, "it has ended"
+    try:
+        health = platform.health()
+    except (httpx.TransportError, json.JSONDecodeError):
+        return False
+    assert "failed" not in health, health["failed"]
+    return bool(health["ready"])
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:

@@ -97,10 +97,10 @@ class TrainingJobs:
     async def _interrupt(self, request: Request) -> Response:
         """Take the instances of a spot job away, as when AWS needs them back, but without its warning."""
         name = request.path_params["name"]
-        running = self._runs.get(name)
-        if self._place.jobs.find(name) is None:
+        running, job = self._runs.get(name), self._place.jobs.find(name)
+        if job is None:
             return _told(404, f"there is no training job {name}")
-        if running is None:
+        if running is None or job["TrainingJobStatus"] in OVER:  # its files may still be swept up
             return _told(409, f"{name} is over")
         run = running[0]
         if not run.job.get("EnableManagedSpotTraining"):

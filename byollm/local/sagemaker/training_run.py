@@ -24,7 +24,7 @@ from byollm.local.store import Document
 from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
 
 CHANGE = "SageMaker Training Job State Change"
-GRACE_S = 120  # between SIGTERM and SIGKILL
+GRACE_S = 120.0  # between SIGTERM and SIGKILL; in real seconds: a model is saved no faster by the clock
 SPOT_BACK_S = 60  # until there is a spot instance again after one was taken away
 # What a second on a spot instance is billed as: the share in the example of AWS's documentation.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html
@@ -223,8 +223,7 @@ class TrainingRun:
         if ending == exceeded:
             self.enter("Stopping", ENDINGS[exceeded][1], status="Stopping")
         if ending in (exceeded, "Stopped"):
-            grace = GRACE_S / self._clock.factor
-            await asyncio.gather(*(container.stop(grace) for container in containers))
+            await asyncio.gather(*(container.stop(GRACE_S) for container in containers))
         return ending
 
     @contextlib.asynccontextmanager

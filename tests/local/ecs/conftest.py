@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from byollm.local.images import know
 from tests.local.balancer.conftest import Balancer, make_balancer
-from tests.local.running import Platform, know_image
+from tests.local.running import Platform
 
 APP = Path(__file__).with_name("app.py")
 REPOSITORY = "tests/app@sha256:1"
@@ -26,7 +27,7 @@ TRUST = {
 
 def install(platform: Platform) -> None:
     """Have the platform know the image."""
-    know_image(platform.directory, REPOSITORY, {"argv": [sys.executable, str(APP)], "port": "APP__PORT"})
+    know(platform.directory, {REPOSITORY: {"argv": [sys.executable, str(APP)], "port": "APP__PORT"}})
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Cluster:
                     "image": IMAGE,
                     "portMappings": [{"containerPort": PORT, "name": "http", "appProtocol": "http"}],
                     "environment": [{"name": name, "value": value} for name, value in environment.items()],
-                    "stopTimeout": 5,
+                    "stopTimeout": 30,
                     **container,
                 }
             ],

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from pathlib import Path
 
+from byollm.local.images import know
 from byollm.settings import REPOSITORY as CHECKOUT
 from tests.local.sagemaker.hosting import ROLE, Hosting, Members, eventually
 
@@ -17,7 +17,7 @@ QUESTION: Members = {
 
 
 def test_the_bundled_model_is_served_updated_and_deleted(hosting: Hosting) -> None:
-    register_image(hosting.world.directory)
+    know(hosting.world.directory, {REPOSITORY: [sys.executable, "-m", "byollm.local.entry"]})
     s3 = hosting.world.client("s3")
     s3.create_bucket(Bucket="bundle", CreateBucketConfiguration={"LocationConstraint": "ca-central-1"})
     for file in MODEL.iterdir():
@@ -48,13 +48,6 @@ def test_the_bundled_model_is_served_updated_and_deleted(hosting: Hosting) -> No
     assert hosting.invoke(endpoint, ContentType="application/json", **QUESTION)["model"] == "second"
     eventually(lambda: hosting.log(endpoint).count("listening on") == 2)
     hosting.delete(endpoint)
-
-
-def register_image(directory: Path) -> None:
-    file = directory / "images.json"
-    images = json.loads(file.read_text())
-    images[REPOSITORY] = [sys.executable, "-m", "byollm.local.entry"]
-    file.write_text(json.dumps(images))
 
 
 def variant(hosting: Hosting, **environment: str) -> Members:

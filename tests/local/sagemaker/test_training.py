@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
 from byollm.local.world import World
+from tests.local import patient
 from tests.local.front import Front
 from tests.local.running import eventually
 
@@ -123,7 +124,7 @@ def interrupt(world: World, name: str) -> httpx.Response:
         "authorization": f"AWS4-HMAC-SHA256 Credential=a/20260101/{world.region}/sagemaker/aws4_request"
     }
     address = f"{world.address}/_byollm/sagemaker/training-jobs/{name}/interrupt"
-    return httpx.post(address, headers=signed)
+    return patient.post(address, headers=signed)
 
 
 def test_a_job_gets_its_inputs_and_leaves_a_model(world: World, client: Any, s3: Any, job: str) -> None:
@@ -183,7 +184,10 @@ def test_what_a_job_writes_is_logged_and_measured(world: World, client: Any, job
     logs, group = world.client("logs"), {"logGroupName": "/aws/sagemaker/TrainingJobs"}
 
     def said() -> list[str]:
-        streams = logs.describe_log_streams(**group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+        try:
+            streams = logs.describe_log_streams(**group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
+        except logs.exceptions.ResourceNotFoundException:  # what jobs write is under way
+            return []
         found = [
             logs.get_log_events(**group, logStreamName=one["logStreamName"], startFromHead=True)
             for one in streams
@@ -234,7 +238,10 @@ def test_a_stopped_job_keeps_the_model_that_it_saves_in_time(client: Any, s3: An
         client.stop_training_job(TrainingJobName=job)
 
 
-def test_a_job_that_does_not_follow_sigterm_is_killed(client: Any, s3: Any, job: str) -> None:
+def test_a_job_that_does_not_follow_sigterm_is_killed(
+    client: Any, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byollm.local.sagemaker.training_run.GRACE_S", 0.5)
     client.create_training_job(**request(job, {"steps": "100000", "pause": "0.05", "stubborn": "yes"}))
     eventually(lambda: trains(client, job))
     client.stop_training_job(TrainingJobName=job)
@@ -242,7 +249,7 @@ def test_a_job_that_does_not_follow_sigterm_is_killed(client: Any, s3: Any, job:
 
 
 def test_a_job_ends_when_its_time_is_over(client: Any, s3: Any, job: str) -> None:
-    limits = {"MaxRuntimeInSeconds": 240}
+    limits = {"MaxRuntimeInSeconds": 480}  # in which the container comes to heed SIGTERM
     client.create_training_job(**request(job, {"steps": "100000", "pause": "0.05"}, StoppingCondition=limits))
     described = ended(client, job)
     assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")

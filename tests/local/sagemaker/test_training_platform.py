@@ -3,15 +3,15 @@
 import sys
 from pathlib import Path
 
-import httpx
-
-from tests.local.running import REGION, Mortal, eventually, know_image
+from byollm.local.images import know
+from tests.local import patient
+from tests.local.running import REGION, Mortal, eventually
 from tests.local.sagemaker.test_training import BUCKET, IMAGE, LONG_ONCE, SPOT, in_s3, request, unpacked
 
 
 def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal: Mortal) -> None:
     platform = mortal.platform
-    know_image(platform.directory, IMAGE, [sys.executable, str(Path(__file__).with_name("trainer.py"))])
+    know(platform.directory, {IMAGE: [sys.executable, str(Path(__file__).with_name("trainer.py"))]})
     s3, sagemaker = platform.client("s3"), platform.client("sagemaker")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
@@ -26,7 +26,7 @@ def test_jobs_go_on_from_their_checkpoints_after_the_platform_was_killed(mortal:
     sagemaker.create_training_job(**request("plain", LONG_ONCE))
     eventually(lambda: trained("spot") > 2 and trained("plain") > 2)
     interruption = f"{platform.address}/_byollm/sagemaker/training-jobs/plain/interrupt"
-    assert "does not run on spot instances" in httpx.post(interruption).json()["message"]
+    assert "does not run on spot instances" in patient.post(interruption).json()["message"]
     mortal.kill()
     mortal.start()
     for name, lost in (("spot", "Interrupted"), ("plain", "Restarting")):
