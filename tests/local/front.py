@@ -52,8 +52,16 @@ def front(moto: str) -> Front:
     def running(
         directory: Path, services: Callable[[World], Mapping[str, Service]], factor: float = 1.0
     ) -> Iterator[World]:
-        config = uvicorn.Config(_nothing, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+        config = uvicorn.Config(
+            _nothing,
+            host="127.0.0.1",
+            port=0,
+            log_level="warning",
+            lifespan="off",
+            timeout_keep_alive=75,  # as the platform's own: no client finds its connection just closed
+        )
         socket = config.bind_socket()
+        socket.listen()  # who comes before the server does waits
         world = World(directory, socket.getsockname()[1], "ca-central-1", clock=Clock(factor))
         ours = services(world)
         config.app = _Routes({name: service.app for name, service in ours.items()}, moto)

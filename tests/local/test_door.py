@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from byollm.local.door import Door, signed_for
 from byollm.local.proxy import Proxy
 from byollm.local.room import Room
+from tests.local import patient
 from tests.local.running import Platform
 
 SIGNED = (
@@ -91,8 +92,8 @@ def test_objects_come_and_go_whole(platform: Platform) -> None:
     s3.put_object(Bucket="door", Key="a b/+ü%2F?", Body=body)
     assert s3.get_object(Bucket="door", Key="a b/+ü%2F?")["Body"].read() == body
     url = s3.generate_presigned_url("get_object", Params={"Bucket": "door", "Key": "a b/+ü%2F?"})
-    assert httpx.get(url).content == body
-    assert httpx.get(url + "0").status_code == 403  # its signature is checked
+    assert patient.get(url).content == body
+    assert patient.get(url + "0").status_code == 403  # its signature is checked
     with pytest.raises(ClientError) as error:
         s3.head_object(Bucket="door", Key="missing")
     assert error.value.response["Error"]["Code"] == "404"
@@ -100,5 +101,5 @@ def test_objects_come_and_go_whole(platform: Platform) -> None:
 
 def test_an_answer_has_one_date(platform: Platform) -> None:
     # The CDK's client computes the time of invalid dates otherwise.
-    answer = httpx.get(platform.address)
+    answer = patient.get(platform.address)
     assert len(answer.headers.get_list("date")) == 1

@@ -112,7 +112,7 @@ def test_a_group_that_was_declared_is_used_as_it_is(platform: Platform) -> None:
         logConfiguration={"logDriver": "awslogs", "options": options}, environment={"CRASH": "1"}
     )
     stream = f"web/app/{cluster.run(definition).rpartition('/')[2]}"
-    eventually(lambda: logs.describe_log_streams(logGroupName=group)["logStreams"])
+    eventually(lambda: logs.filter_log_events(logGroupName=group)["events"])
     (described,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     assert described["retentionInDays"] == 7
     # What `aws logs tail`, which this version of the command line has not, asks for.

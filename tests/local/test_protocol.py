@@ -38,6 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     app = Starlette(routes=[Route("/", Models().answer, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     socket = server.config.bind_socket()
+    socket.listen()  # who comes before the server does waits
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])))
     thread.start()
     yield World(tmp_path_factory.mktemp("world"), socket.getsockname()[1], "ca-central-1")

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
-import httpx
 from botocore.config import Config
 
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from tests.local import patient
 from tests.local.running import REGION, Platform, eventually
 
 STACK = {
@@ -47,7 +47,7 @@ def test_the_cdk_is_answered_when_the_stack_stands(platform: Platform) -> None:
         handle = cloud.describe_stack_resource(StackName=stack, LogicalResourceId="Handle")
         signal = {"Status": "SUCCESS", "UniqueId": "1", "Data": "", "Reason": ""}
         address = handle["StackResourceDetail"]["PhysicalResourceId"]
-        httpx.put(address, content=json.dumps(signal)).raise_for_status()
+        patient.put(address, content=json.dumps(signal)).raise_for_status()
         assert asked.result() == "CREATE_COMPLETE"
     cloud.delete_stack(StackName=stack)
     cloud.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})

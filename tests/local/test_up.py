@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import boto3
-import httpx
 import pytest
 
 from byollm.local.launch import Running
 from byollm.local.world import ACCESS_KEY, SECRET_KEY
+from tests.local import patient
 from tests.local.running import free_port
 from tests.local.test_launch import ask
 
@@ -42,10 +42,10 @@ def test_the_platform_stands_answers_and_goes(tmp_path: Path, monkeypatch: pytes
         assert running is not None
         page = next(line.split()[1] for line in up.stdout.splitlines() if line.startswith("page "))
 
-        assert "<html" in httpx.get(page, timeout=60).text
-        [model] = httpx.get(f"{page}/v1/models", timeout=300).json()["data"]
+        assert "<html" in patient.get(page).text
+        [model] = patient.get(f"{page}/v1/models", timeout=300).json()["data"]
         asked_by_name = {"model": model["id"], **QUESTION}
-        answer = httpx.post(f"{page}/v1/chat/completions", json=asked_by_name, timeout=300)
+        answer = patient.post(f"{page}/v1/chat/completions", json=asked_by_name, timeout=300)
         assert answer.json()["choices"][0]["message"]["content"]
         session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=running.region)
         runtime = session.client("sagemaker-runtime", endpoint_url=running.address)

@@ -2,10 +2,10 @@
 
 import threading
 
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.local import patient
 from tests.local.balancer.conftest import Balancer, make_balancer, site
 from tests.local.running import Platform, eventually
 
@@ -16,9 +16,9 @@ def test_a_target_that_fails_its_checks_gets_no_requests_until_it_passes_them(pl
         balancer.client.modify_target_group(TargetGroupArn=balancer.group, HealthCheckIntervalSeconds=10)
         balancer.register(well, sick)
         eventually(lambda: set(balancer.states().values()) == {"healthy"})
-        httpx.get(f"http://127.0.0.1:{sick}/sick")
+        patient.get(f"http://127.0.0.1:{sick}/sick")
         eventually(lambda: balancer.states() == {well: "healthy", sick: "unhealthy"})
-        assert {httpx.get(balancer.address).text for _ in range(4)} == {"well"}
+        assert {patient.get(balancer.address).text for _ in range(4)} == {"well"}
         described = balancer.client.describe_target_health(
             TargetGroupArn=balancer.group, Targets=[{"Id": "127.0.0.1", "Port": sick}]
         )
@@ -35,10 +35,10 @@ def test_where_all_targets_are_unhealthy_they_are_asked_all_the_same(platform: P
     with site("sick") as sick:
         balancer = make_balancer(platform, "open")
         balancer.client.modify_target_group(TargetGroupArn=balancer.group, HealthCheckIntervalSeconds=10)
-        httpx.get(f"http://127.0.0.1:{sick}/sick")
+        patient.get(f"http://127.0.0.1:{sick}/sick")
         balancer.register(sick)
         eventually(lambda: balancer.states() == {sick: "unhealthy"})
-        assert httpx.get(balancer.address).text == "sick"
+        assert patient.get(balancer.address).text == "sick"
 
 
 def test_a_target_taken_out_finishes_what_it_has_and_gets_nothing_new(
@@ -46,9 +46,7 @@ def test_a_target_taken_out_finishes_what_it_has_and_gets_nothing_new(
 ) -> None:
     answers: list[str] = []
     address = f"{balancer.address}/held"
-    threads = [
-        threading.Thread(target=lambda: answers.append(httpx.get(address, timeout=60).text)) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(patient.get(address).text)) for _ in range(2)]
     for thread in threads:
         thread.start()
     targets = [{"Id": "127.0.0.1", "Port": sites[1]}]
@@ -56,9 +54,9 @@ def test_a_target_taken_out_finishes_what_it_has_and_gets_nothing_new(
     eventually(lambda: all(map(_in_flight, sites)))
     balancer.client.deregister_targets(TargetGroupArn=balancer.group, Targets=targets)
     assert balancer.states()[sites[1]] == "draining"
-    assert {httpx.get(balancer.address).text for _ in range(4)} == {"a"}
+    assert {patient.get(balancer.address).text for _ in range(4)} == {"a"}
     for port in sites:
-        httpx.get(f"http://127.0.0.1:{port}/release")
+        patient.get(f"http://127.0.0.1:{port}/release")
     for thread in threads:
         thread.join()
     assert sorted(answers) == ["a", "b"]
@@ -68,7 +66,7 @@ def test_a_target_taken_out_finishes_what_it_has_and_gets_nothing_new(
 
 
 def _in_flight(port: int) -> bool:
-    return httpx.get(f"http://127.0.0.1:{port}/busy").text != "0"
+    return patient.get(f"http://127.0.0.1:{port}/busy").text != "0"
 
 
 def test_a_target_elsewhere_is_refused(balancer: Balancer) -> None:

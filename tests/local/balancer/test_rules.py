@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.local import patient
 from tests.local.balancer.conftest import Balancer
 
 
@@ -31,13 +31,13 @@ def test_the_first_rule_whose_conditions_all_hold_decides(balancer: Balancer) ->
     wide = rule(balancer, 20, [path("/rules/*")], fixed("wide"))
     narrow = rule(balancer, 30, [path("/rules/deep*", "/other?"), host], fixed("narrow"))
     named = {"Host": "api.EXAMPLE.com"}
-    assert httpx.get(f"{balancer.address}/rules/deeper", headers=named).text == "wide"
+    assert patient.get(f"{balancer.address}/rules/deeper", headers=named).text == "wide"
     pairs = [{"RuleArn": narrow, "Priority": 20}, {"RuleArn": wide, "Priority": 30}]
     balancer.client.set_rule_priorities(RulePriorities=pairs)
-    assert httpx.get(f"{balancer.address}/rules/deeper", headers=named).text == "narrow"
-    assert httpx.get(f"{balancer.address}/rules/deeper").text == "wide"
-    assert httpx.get(f"{balancer.address}/other1", headers=named).text == "narrow"
-    assert httpx.get(f"{balancer.address}/other12", headers=named).text in "ab"
+    assert patient.get(f"{balancer.address}/rules/deeper", headers=named).text == "narrow"
+    assert patient.get(f"{balancer.address}/rules/deeper").text == "wide"
+    assert patient.get(f"{balancer.address}/other1", headers=named).text == "narrow"
+    assert patient.get(f"{balancer.address}/other12", headers=named).text in "ab"
     shown = balancer.client.describe_rules(ListenerArn=balancer.listener)["Rules"]
     assert [one["Priority"] for one in shown] == ["20", "30", "default"]
 
@@ -52,15 +52,15 @@ def test_methods_headers_queries_and_sources_are_conditions(balancer: Balancer) 
     ]
     rule(balancer, 40, conditions, fixed("all"))
     address = f"{balancer.address}/conditions"
-    assert httpx.get(address, params={"v": "21"}, headers={"X-Kind": "test"}).text == "all"
-    assert httpx.get(address, params={"v": "1"}, headers={"X-Kind": "test"}).text != "all"
-    assert httpx.get(address, params={"v": "21"}).text != "all"
+    assert patient.get(address, params={"v": "21"}, headers={"X-Kind": "test"}).text == "all"
+    assert patient.get(address, params={"v": "1"}, headers={"X-Kind": "test"}).text != "all"
+    assert patient.get(address, params={"v": "21"}).text != "all"
 
 
 def test_a_redirect_fills_in_what_was_asked(balancer: Balancer) -> None:
     config = {"StatusCode": "HTTP_301", "Path": "/new/#{path}", "Query": "#{query}&more=1"}
     rule(balancer, 50, [path("/old*")], [{"Type": "redirect", "RedirectConfig": config}])
-    response = httpx.get(f"{balancer.address}/old/page?x=1")
+    response = patient.get(f"{balancer.address}/old/page?x=1")
     assert response.status_code == 301
     assert response.headers["location"] == f"{balancer.address}/new/old/page?x=1&more=1"
 
@@ -82,7 +82,7 @@ def test_a_listener_with_a_certificate_speaks_https_and_the_other_leads_there(
     )
     config = {"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}
     rule(balancer, 60, [path("/secret")], [{"Type": "redirect", "RedirectConfig": config}])
-    response = httpx.get(f"{balancer.address}/secret", follow_redirects=True, verify=False)
+    response = patient.get(f"{balancer.address}/secret", follow_redirects=True, verify=False)
     assert response.text == "safe"
     assert response.url.scheme == "https"
 
@@ -92,7 +92,7 @@ def test_traffic_is_shared_by_weight(balancer: Balancer) -> None:
     weights = [{"TargetGroupArn": balancer.group, "Weight": 1}, {"TargetGroupArn": silent, "Weight": 0}]
     forward = {"Type": "forward", "ForwardConfig": {"TargetGroups": weights}}
     rule(balancer, 70, [path("/weighed")], [forward])
-    assert {httpx.get(f"{balancer.address}/weighed").status_code for _ in range(5)} == {200}
+    assert {patient.get(f"{balancer.address}/weighed").status_code for _ in range(5)} == {200}
     with pytest.raises(ClientError, match="in use"):
         balancer.client.delete_target_group(TargetGroupArn=silent)
 

@@ -3,6 +3,7 @@
 import httpx
 import psutil
 
+from tests.local import patient
 from tests.local.balancer.conftest import make_balancer
 from tests.local.ecs.conftest import behind, make_cluster, pid
 from tests.local.running import Mortal, eventually
@@ -11,7 +12,7 @@ from tests.local.running import Mortal, eventually
 def answered(address: str) -> str:
     """What an address answers; nothing where there is nobody."""
     try:
-        return httpx.get(address).text
+        return patient.get(address).text
     except httpx.TransportError:
         return ""
 

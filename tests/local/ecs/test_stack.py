@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-import httpx
-
+from tests.local import patient
 from tests.local.ecs.conftest import IMAGE, Cluster
 from tests.local.running import eventually
 
@@ -97,16 +96,16 @@ def test_a_stack_waits_for_its_service_and_takes_a_failed_change_back(cluster: C
     formation.create_stack(StackName=NAME, TemplateBody=template(subnets, vpc, VERSION="1"))
     settled("CREATE_COMPLETE")
     address = stack()["Outputs"][0]["OutputValue"]
-    assert httpx.get(address).text == "1"
+    assert patient.get(address).text == "1"
 
     broken = template(subnets, vpc, VERSION="2", CRASH="1")
     formation.update_stack(StackName=NAME, TemplateBody=broken)
     assert "circuit breaker" in settled("UPDATE_ROLLBACK_COMPLETE")
-    assert httpx.get(address).text == "1"
+    assert patient.get(address).text == "1"
 
     formation.update_stack(StackName=NAME, TemplateBody=template(subnets, vpc, VERSION="3"))
     settled("UPDATE_COMPLETE")
-    assert httpx.get(address).text == "3"
+    assert patient.get(address).text == "3"
 
     def left() -> dict[str, Any]:
         found: dict[str, Any] = cluster.client.describe_clusters(clusters=[physical])["clusters"][0]

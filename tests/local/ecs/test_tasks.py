@@ -7,6 +7,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.local import patient
 from tests.local.ecs.conftest import IMAGE, Cluster, address, make_role, pid
 from tests.local.running import Platform, eventually
 
@@ -21,8 +22,8 @@ def running(cluster: Cluster, arn: str) -> dict[str, Any]:
 
 def answers(task: dict[str, Any]) -> bool:
     try:
-        return httpx.get(f"{address(task)}/health").status_code == 200
-    except httpx.ConnectError:
+        return patient.get(f"{address(task)}/health").status_code == 200
+    except httpx.TransportError:
         return False
 
 
@@ -48,7 +49,7 @@ def test_a_task_is_told_its_variables_secrets_and_port(platform: Platform, clust
     overrides = {"containerOverrides": [{"name": "app", "environment": [{"name": "VERSION", "value": "2"}]}]}
     arn = cluster.run(definition, overrides=overrides)
     task = running(cluster, arn)
-    told = httpx.get(f"{address(task)}/environment").json()
+    told = patient.get(f"{address(task)}/environment").json()
     assert told["argv"] == ["first", "second"]
     assert (told["VERSION"], told["KEY"], told["PARAMETER"]) == ("2", "hush", "quiet")
     assert json.loads(told["WHOLE"])["user"] == "ada"
@@ -70,15 +71,15 @@ def test_a_task_has_the_credentials_of_its_role_and_nobody_else_has(
     arn = cluster.run(cluster.define(task={"taskRoleArn": role}))
     task = running(cluster, arn)
     name = role.rpartition("/")[2]
-    assert f":assumed-role/{name}/" in httpx.get(f"{address(task)}/role", timeout=30).text
-    told = httpx.get(f"{address(task)}/environment").json()
+    assert f":assumed-role/{name}/" in patient.get(f"{address(task)}/role").text
+    told = patient.get(f"{address(task)}/environment").json()
     where = told["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
-    assert httpx.get(where).status_code == 403
+    assert patient.get(where).status_code == 403
     token = told["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    assert httpx.get(where, headers={"Authorization": token}).json()["RoleArn"] == role
+    assert patient.get(where, headers={"Authorization": token}).json()["RoleArn"] == role
     cluster.client.stop_task(cluster=cluster.name, task=arn)
     stopped(cluster, arn)
-    assert httpx.get(where, headers={"Authorization": token}).status_code == 403
+    assert patient.get(where, headers={"Authorization": token}).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        sick = Path(os.environ["BYOLLM_OPT_ML"], "..", "sick").exists()
-        self._answer(503 if sick or os.environ.get("SICK") else 200, {})
+        sick = "SICK" in os.environ or Path(os.environ["BYOLLM_OPT_ML"], "..", "sick").exists()
+        unready = "READY_WITH" in os.environ and not Path(os.environ["READY_WITH"]).exists()
+        self._answer(503 if sick or unready else 200, {})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))

@@ -110,6 +110,17 @@ class Hosting:
         described: Members = self.sagemaker.describe_endpoint(EndpointName=name)
         return described
 
+    def hurried(self, name: str) -> Members:
+        """Return the endpoint once nothing is under way, with no more waiting between its steps."""
+        clock = self.world.clock
+
+        def over() -> bool:
+            clock.began -= 3600 / (clock.factor - 1)  # an hour has gone by
+            return self.status(name) in SETTLED
+
+        eventually(over)
+        return self.settled(name)
+
     def update(self, name: str, *variants: Members, **members: Any) -> None:
         self.sagemaker.update_endpoint(
             EndpointName=name, EndpointConfigName=self.config(*variants), **members

@@ -137,9 +137,9 @@ def test_a_model_without_files_fails_the_endpoint_and_says_where_it_looked(hosti
     hosting.delete(endpoint)
 
 
-def test_what_is_under_way_is_not_disturbed(hosting: Hosting) -> None:
-    variant = hosting.variant(SICK="1")  # it does not get ready amid the test
-    variant["ContainerStartupHealthCheckTimeoutInSeconds"] = 300
+def test_what_is_under_way_is_not_disturbed(hosting: Hosting, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    variant = hosting.variant(READY_WITH=str(ready))  # it does not get ready amid the test
     endpoint, config = hosting.name("endpoint"), hosting.config(variant)
     hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
     arn = f"arn:aws:sagemaker:ca-central-1:123456789012:endpoint/{endpoint}"
@@ -151,6 +151,7 @@ def test_what_is_under_way_is_not_disturbed(hosting: Hosting) -> None:
         assert error["Code"] == "ValidationException"
         assert error["Message"] == f'Cannot update in-progress endpoint "{arn}".'
     assert "not found" in error_of(lambda: hosting.invoke(endpoint))["Message"]
+    ready.touch()
     hosting.settled(endpoint)
     hosting.delete(endpoint)
 

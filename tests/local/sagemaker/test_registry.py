@@ -139,7 +139,11 @@ def test_a_change_of_approval_is_told_to_eventbridge(world: World, client: Any, 
     sqs, events = world.client("sqs"), world.client("events")
     queue = sqs.create_queue(QueueName=group)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Model Package State Change"]}
+    pattern = {
+        "source": ["aws.sagemaker"],
+        "detail-type": ["SageMaker Model Package State Change"],
+        "detail": {"ModelPackageGroupName": [group]},  # what other tests did may be told late
+    }
     events.put_rule(Name=group, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=group, Targets=[{"Id": "queue", "Arn": arn}])
     version = register(client, group)

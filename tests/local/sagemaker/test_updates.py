@@ -63,7 +63,7 @@ def test_by_default_a_second_fleet_takes_over_at_once_and_no_request_fails(hosti
 
 def test_a_canary_gets_its_part_of_the_requests_then_all(hosting: Hosting) -> None:
     endpoint = hosting.endpoint(named(hosting, "blue", count=2))
-    deployment = blue_green(traffic("CANARY", 480, CanarySize=PERCENT_50))
+    deployment = blue_green(traffic("CANARY", 3600, CanarySize=PERCENT_50))
     hosting.update(endpoint, named(hosting, "green", count=2), DeploymentConfig=deployment)
 
     def shared() -> bool:
@@ -73,7 +73,7 @@ def test_a_canary_gets_its_part_of_the_requests_then_all(hosting: Hosting) -> No
 
     eventually(shared)
     eventually(lambda: says(hosting, endpoint, calls=6) == {"blue", "green"})
-    described = hosting.settled(endpoint)
+    described = hosting.hurried(endpoint)
     assert described["LastDeploymentConfig"] == deployment
     assert says(hosting, endpoint) == {"green"}
     hosting.delete(endpoint)
@@ -129,12 +129,12 @@ def test_a_version_that_does_not_come_up_changes_nothing(hosting: Hosting, deplo
 
 def test_a_rolling_update_replaces_batch_by_batch(hosting: Hosting) -> None:
     endpoint = hosting.endpoint(named(hosting, "blue", count=2))
-    policy = {"MaximumBatchSize": PERCENT_50, "WaitIntervalInSeconds": 120}
+    policy = {"MaximumBatchSize": PERCENT_50, "WaitIntervalInSeconds": 3600}
     hosting.update(
         endpoint, named(hosting, "green", count=2), DeploymentConfig={"RollingUpdatePolicy": policy}
     )
     eventually(lambda: says(hosting, endpoint, calls=10) == {"blue", "green"})
-    hosting.settled(endpoint)
+    hosting.hurried(endpoint)
     assert says(hosting, endpoint) == {"green"}
     assert len(hosting.pids(endpoint, calls=20)) == 2
     hosting.delete(endpoint)

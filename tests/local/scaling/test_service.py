@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 from starlette.applications import Starlette
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from byollm.local.protocol import AwsError, JsonService, Members
 from byollm.local.scaling import AutoScaling
 from byollm.local.world import World
+from tests.local import patient
 from tests.local.front import Front
 from tests.local.running import eventually
 
@@ -49,6 +49,7 @@ class SageMaker(JsonService):
     def __init__(self) -> None:
         super().__init__("sagemaker")
         self.instances, self.copies, self.status = 1, 0, "InService"
+        self.asked: list[int] = []  # of its component, one after the other
         self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"])])
 
     async def start(self) -> None: ...
@@ -70,6 +71,7 @@ class SageMaker(JsonService):
 
     async def update_inference_component_runtime_config(self, given: Members) -> Members:
         self.copies = given["DesiredRuntimeConfig"]["CopyCount"]
+        self.asked.append(self.copies)
         return {"InferenceComponentArn": "arn:aws:sagemaker:::inference-component/chat-main"}
 
 
@@ -79,6 +81,7 @@ class Ecs(JsonService):
     def __init__(self) -> None:
         super().__init__("ecs")
         self.tasks = 2
+        self.asked: list[int] = []
         self.app = Starlette(routes=[Route("/", self.answer, methods=["POST"])])
 
     async def start(self) -> None: ...
@@ -90,6 +93,7 @@ class Ecs(JsonService):
 
     async def update_service(self, given: Members) -> Members:
         self.tasks = given["desiredCount"]
+        self.asked.append(self.tasks)
         return {}
 
 
@@ -110,7 +114,7 @@ def world(front: Front, moto: str, tmp_path: Path, sagemaker: SageMaker, ecs: Ec
 
     with front(tmp_path, services, factor=60) as world:
         yield world
-    httpx.post(f"{moto}/moto-api/reset")  # one test's measurements are not the next one's
+    patient.post(f"{moto}/moto-api/reset")  # one test's measurements are not the next one's
 
 
 @pytest.fixture
@@ -119,7 +123,7 @@ def scaling(world: World) -> Any:
 
 
 def measure(world: World, metric: tuple[str, str, dict[str, str]], value: float, period: int = 10) -> None:
-    """Have a metric stand at a value for the last 20 minutes, and the next 20."""
+    """Have a metric stand at a value for the last 20 minutes, and the next two hours."""
     namespace, name, dimensions = metric
     now = world.clock.now() // period * period
     world.client("cloudwatch").put_metric_data(
@@ -131,7 +135,7 @@ def measure(world: World, metric: tuple[str, str, dict[str, str]], value: float,
                 "Timestamp": datetime.fromtimestamp(now + step * period, UTC),
                 "Value": value,
             }
-            for step in range(-1200 // period, 1200 // period)
+            for step in range(-1200 // period, 7200 // period)
         ],
     )
 
@@ -154,8 +158,8 @@ def test_a_busy_variant_gets_instances_up_to_its_maximum(
         TargetTrackingScalingPolicyConfiguration=BY_CONCURRENCY,
     )
     measure(world, CONCURRENCY, 7)
-    eventually(lambda: sagemaker.instances == 2)  # 7 requests, 4 on each
-    eventually(lambda: sagemaker.instances == 3)  # each of two has 7 now: 4 would be needed, 3 are allowed
+    # 7 requests, 4 on each, make it 2; each of two has 7 then: 4 would be needed, 3 are allowed.
+    eventually(lambda: sagemaker.instances == 3)
     high, low = _alarms(world)
     activities = scaling.describe_scaling_activities(ServiceNamespace="sagemaker")["ScalingActivities"]
     assert [activity["Description"] for activity in activities] == [
@@ -225,9 +229,9 @@ def test_a_component_falls_asleep_and_a_call_wakes_it(
         AlarmActions=[wake["PolicyARN"]],
     )
     measure(world, ("AWS/SageMaker", "ConcurrentRequestsPerCopy", dimensions), 0)
-    eventually(lambda: sagemaker.copies == 0)
+    eventually(lambda: sagemaker.asked == [0])
     measure(world, ("AWS/SageMaker", "NoCapacityInvocationFailures", dimensions), 1, period=30)
-    eventually(lambda: sagemaker.copies == 1)
+    eventually(lambda: sagemaker.asked[:2] == [0, 1])
     policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     assert {policy["PolicyName"]: len(policy["Alarms"]) for policy in policies} == {
         "concurrency": 2,
@@ -257,7 +261,8 @@ def test_a_service_gets_tasks_by_the_busiest_of_its_metrics(world: World, scalin
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration={**configuration, "ScaleOutCooldown": 3600},
         )
-    eventually(lambda: ecs.tasks == 5)
+    eventually(lambda: ecs.asked != [])
+    assert ecs.asked[0] == 5
 
 
 def test_what_is_outside_its_bounds_is_brought_inside(scaling: Any, ecs: Ecs) -> None:
