@@ -92,7 +92,7 @@ def build(settings: PageSettings, handlers: Handlers) -> gr.Blocks:
         status = [banner, chip, facts, card, controls.max_tokens, shown, started, *controls.drawing()]
         # one event, of which only one is under way at a time: a second look from before the first was shown
         # would have the controls start anew, over what somebody has set meanwhile
-        looking = [blocks.load, gr.Timer(settings.poll_seconds).tick]
+        looking: list[Any] = [blocks.load, gr.Timer(settings.poll_seconds).tick]
         gr.on(looking, handlers.look, known, status, queue=False, **quick)
     return blocks
 
