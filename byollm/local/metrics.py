@@ -40,6 +40,7 @@ class Metrics:
         value: float | Mapping[float, int],
         dimensions: Mapping[str, str],
         unit: str = "None",
+        at: float | None = None,
     ) -> None:
         """Send one value; where too many wait already, it is dropped.
 
@@ -48,11 +49,12 @@ class Metrics:
             name: of the metric.
             value: or several, with how often each occurred; 150 at most.
             unit: in CloudWatch's words.
+            at: when it was so, by the world's clock; by default now.
         """
         datum = {
             "MetricName": name,
             "Dimensions": [{"Name": key, "Value": of} for key, of in dimensions.items()],
-            "Timestamp": datetime.fromtimestamp(self._world.clock.now(), UTC),
+            "Timestamp": datetime.fromtimestamp(self._world.clock.now() if at is None else at, UTC),
             **(
                 {"Values": list(value), "Counts": list(map(float, value.values()))}
                 if isinstance(value, Mapping)
@@ -89,6 +91,6 @@ class Metrics:
                     self._dropped(str(error))
 
     def _dropped(self, why: str) -> None:
-        if self._reachable:  # once for each time that CloudWatch is gone
+        reachable, self._reachable = self._reachable, False
+        if reachable:  # once for each time that CloudWatch is gone
             log.warning("metrics are dropped, CloudWatch does not take them: %s", why)
-        self._reachable = False

@@ -10,6 +10,7 @@ from byollm.local.world import World
 
 NAMESPACE = "AWS/SageMaker"
 CONCURRENCY_EVERY_S = 10.0
+LATE_PERIODS = 30
 USAGE_EVERY_S = 60.0
 
 
@@ -62,27 +63,41 @@ class Telemetry:
         self._put("NoCapacityInvocationFailures", 1, {"InferenceComponentName": component}, "Count")
 
     async def _tell_concurrency(self) -> None:
+        clock, period = self._world.clock, CONCURRENCY_EVERY_S
+        told = clock.now() // period
         while True:
-            # By the clock and not by the last time, or a period without a measurement would come about.
-            now = self._world.clock.now()
-            await self._world.clock.sleep(CONCURRENCY_EVERY_S - now % CONCURRENCY_EVERY_S)
-            for name, host in self._hosts():
-                for variant, fleet in host.fleets:
-                    for instance in fleet.ready:
-                        of = variant_dimensions(name, variant)
-                        self._put("ConcurrentRequestsPerModel", instance.outstanding, of)
-                for component, copies in host.components.items():
-                    for instance in copies.ready:
-                        of = {"InferenceComponentName": component}
-                        self._put("ConcurrentRequestsPerCopy", instance.outstanding, of)
+            await clock.sleep((told + 1) * period - clock.now())
+            reached = clock.now() // period
+            # Where it comes late, for those periods too that went by, or they would have no measurement.
+            for number in range(round(max(told, reached - LATE_PERIODS)) + 1, round(reached) + 1):
+                self._tell_concurrency_at(number * period)
+            told = reached
+
+    def _tell_concurrency_at(self, time: float) -> None:
+        for name, host in self._hosts():
+            for variant, fleet in host.fleets:
+                for instance in fleet.ready:
+                    of = variant_dimensions(name, variant)
+                    self._put("ConcurrentRequestsPerModel", instance.outstanding, of, at=time)
+            for component, copies in host.components.items():
+                for instance in copies.ready:
+                    of = {"InferenceComponentName": component}
+                    self._put("ConcurrentRequestsPerCopy", instance.outstanding, of, at=time)
 
     async def _tell_usage(self) -> None:
         while True:
             await self._world.clock.sleep(USAGE_EVERY_S)
             await self._usage.publish(self._hosts())
 
-    def _put(self, name: str, value: float, dimensions: dict[str, str], unit: str = "None") -> None:
-        self._metrics.put(NAMESPACE, name, value, dimensions, unit)
+    def _put(
+        self,
+        name: str,
+        value: float,
+        dimensions: dict[str, str],
+        unit: str = "None",
+        at: float | None = None,
+    ) -> None:
+        self._metrics.put(NAMESPACE, name, value, dimensions, unit, at)
 
 
 def variant_dimensions(endpoint: str, variant: str) -> dict[str, str]:

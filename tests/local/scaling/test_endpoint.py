@@ -37,7 +37,7 @@ def emulated(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     write_images(tmp_path)
-    with front(tmp_path, services, factor=120) as world:
+    with front(tmp_path, services, factor=60) as world:
         clients = Clients(world.region, world.address)
         place = {"LocationConstraint": world.region}
         if BUCKET not in {one["Name"] for one in clients.client("s3").list_buckets()["Buckets"]}:
@@ -76,7 +76,7 @@ def test_a_component_follows_its_load_down_to_nothing_and_back(emulated: Emulate
         return int(described["RuntimeConfig"]["CurrentCopyCount"])
 
     with asked_by(6, emulated, declared):
-        eventually(lambda: copies() == 2)
+        eventually(lambda: copies() == 2, seconds=120)
     eventually(lambda: copies() == 0, seconds=120)
     answer = ask(emulated.clients, declared, "main", until=time.monotonic() + 60, every_s=0.2)
     assert answer.text == "at-last"
@@ -84,9 +84,10 @@ def test_a_component_follows_its_load_down_to_nothing_and_back(emulated: Emulate
         ServiceNamespace="sagemaker"
     )["ScalingActivities"][::-1]
     counts = [one["Description"].split()[-1] for one in activities]
-    asleep = counts.index("0.")
-    assert (counts[0], counts[asleep + 1]) == ("2.", "1.")
-    assert "AlarmHigh" in activities[0]["Cause"]
+    grown = counts.index("2.")  # on a slow machine it may have fallen asleep before it was asked at all
+    asleep = counts.index("0.", grown)
+    assert counts[asleep + 1] == "1."
+    assert "AlarmHigh" in activities[grown]["Cause"]
     assert "AlarmLow" in activities[asleep]["Cause"]
     assert "policy wake" in activities[asleep + 1]["Cause"]
     emulated.take_down(declared)
