@@ -32,11 +32,19 @@ class NativeModel:
         precision: in which weights are kept that are not packed. Packed ones stay as they are, but those in
             NF4, which have no kernel: they become bfloat16, as in bitsandbytes' products.
         threads: how many compute together.
+        round_adapters: whether adapters are kept in bfloat16 even where that loses bits of them.
     """
 
-    def __init__(self, library: ctypes.CDLL, decoder: Decoder, precision: Precision, threads: int) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        decoder: Decoder,
+        precision: Precision,
+        threads: int,
+        round_adapters: bool = False,
+    ) -> None:
         self._library, self._precision, self._layers = library, precision, decoder.config.layers
-        self._rounds = decoder.dtype == torch.bfloat16 or decoder.scheme is not None
+        self._round_adapters = round_adapters
         shape = _shape(decoder)
         self._model = library.byollm_new(ctypes.byref(shape), threads)
         if not self._model:
@@ -58,10 +66,7 @@ class NativeModel:
         self._call("forward", ctypes.byref(batch))
 
     def set_adapter(self, slot: int, adapter: Adapter | None) -> None:
-        """Put an adapter into a slot, in the place of what stands there; None empties it.
-
-        It is rounded to bfloat16 where the model was rounded to that or to less.
-        """
+        """Put an adapter into a slot, in the place of what stands there; None empties it."""
         self._call("vacate", slot)
         if adapter is not None:
             for layer, name in product(range(self._layers), PRODUCTS):
@@ -73,7 +78,7 @@ class NativeModel:
         if not found:
             return
         a = _stack([_floats(pair.a) for pair in found.values()])
-        narrow = self._rounds or _narrow(a, *(pair.b for pair in found.values()))
+        narrow = self._round_adapters or _narrow(a, *(pair.b for pair in found.values()))
         precision = Precision.BFLOAT16 if narrow else Precision.FLOAT32
         self._call("adapter", *place, a.data_ptr(), len(a), precision)
         first = 0

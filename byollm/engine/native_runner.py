@@ -64,16 +64,23 @@ class NativeRunner:
         num_blocks: size of the cache.
         precision: in which weights are kept that are not packed.
         threads: how many compute together.
+        round_adapters: whether adapters are kept in bfloat16 even where that loses bits of them.
     """
 
     def __init__(
-        self, library: ctypes.CDLL, decoder: Decoder, num_blocks: int, precision: Precision, threads: int
+        self,
+        library: ctypes.CDLL,
+        decoder: Decoder,
+        num_blocks: int,
+        precision: Precision,
+        threads: int,
+        round_adapters: bool = False,
     ) -> None:
         self.config = decoder.config
         self.dtype = decoder.dtype
         self.device = torch.device("cpu")
         self.cache = self.new_cache(num_blocks)
-        self._model = NativeModel(library, decoder, precision, threads)
+        self._model = NativeModel(library, decoder, precision, threads, round_adapters)
         self._scores = torch.empty(0, self.config.vocab_size)
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:

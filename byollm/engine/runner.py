@@ -97,7 +97,10 @@ def make_runner(decoder: Decoder, num_blocks: int, settings: EngineSettings) -> 
     if library is not None:
         threads = settings.threads or torch.get_num_threads()
         precision = _precision(decoder, tiles=bool(library.byollm_tiles()))
-        return NativeRunner(library, decoder, num_blocks, precision, threads)
+        # Where the model has but 8 bits of each number, an adapter loses less by them than the model did.
+        rounded = precision != Precision.FLOAT32 or decoder.scheme is not None
+        rounds = rounded and settings.dtype != "float32"
+        return NativeRunner(library, decoder, num_blocks, precision, threads, round_adapters=rounds)
     if decoder.device.type == "cuda" and type(decoder) is Decoder and settings.kernels == "auto":
         from byollm.engine.gpu_runner import make_gpu_runner  # imports triton
 

@@ -23,7 +23,8 @@ class EngineSettings(Section):
     """Where the model runs; `auto` takes CUDA when a GPU is there."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of weights and cache; `auto`: bfloat16 where the device multiplies it natively, else float32."""
+    """Type of weights and cache; `auto`: bfloat16 where the device multiplies it natively, else float32.
+    Asked for, float32 also keeps adapters from being rounded on a CPU."""
 
     quantization: Literal["int8", "int4"] | None = None
     """Round the weights to 8 or 4 bits when they are loaded, with a scale for every 32 of them, embeddings

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from byollm.engine import Engine, EngineError, SamplingParams, runner
+from byollm.engine.adapters import BASE
 from byollm.engine.model_runner import ModelRunner
 from byollm.engine.native_runner import NativeRunner
 from byollm.engine.pieces import Piece
@@ -14,7 +15,8 @@ from byollm.engine.request import Request
 from byollm.engine.runner import make_runner, spare_threads
 from byollm.engine.scheduler import Chunk
 from byollm.kernels.cpu import KernelError, Precision, load_library
-from byollm.modeling import Decoder, DecoderConfig
+from byollm.modeling import Adapter, Decoder, DecoderConfig
+from byollm.modeling.adapter import LoraPair, linear_shapes
 from byollm.modeling.packed import Scheme
 from byollm.modeling.packed_decoder import pack_decoder
 from byollm.modeling.quantized import QuantizedEmbedding
@@ -48,6 +50,16 @@ def make_variant(variant: str) -> Decoder:
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     return decoder
+
+
+def make_adapter(variant: str) -> Adapter:
+    """An adapter of all layers, whose float32 numbers need all their bits."""
+    torch.manual_seed(2)
+    shapes = linear_shapes(DecoderConfig.from_hf(hf_config(variant).to_dict()))
+    pairs = {
+        name: LoraPair(0.1 * torch.randn(4, i), 0.1 * torch.randn(o, 4)) for name, (o, i) in shapes.items()
+    }
+    return Adapter("a", 4, pairs)
 
 
 def request(tokens: list[int], blocks: list[int]) -> Request:
@@ -101,6 +113,29 @@ def test_bfloat16_weights_are_kept_as_they_are() -> None:
     texts = sequences(decoder.config.vocab_size)
     narrow, wide = (in_chunks(native(decoder, p), texts) for p in (Precision.BFLOAT16, Precision.FLOAT32))
     torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_an_adapter_of_a_bfloat16_model_loses_less_than_merging_it_would() -> None:
+    decoder, adapter = make_variant("qwen3").bfloat16().float(), make_adapter("qwen3")
+    merged = make_variant("qwen3").bfloat16().float()
+    for name, (a, b) in adapter.weights.items():
+        weight = merged.get_parameter(f"{name}.weight")
+        weight.copy_((weight + b @ a).bfloat16())
+
+    def scores(model: Decoder, adapter: Adapter | None = None, **settings: Any) -> Tensor:
+        made = make_runner(model, BLOCKS, EngineSettings(**settings, threads=1))
+        made.set_adapter(0, adapter)
+        asked = request([5, 6, 7, 8], [2])
+        asked.slot = BASE if adapter is None else 0
+        return made.run([Chunk(asked, 0, 4, rows=4)])
+
+    whole = scores(decoder, adapter, kernels="torch")
+    largest = float(whole.abs().max())
+    torch.testing.assert_close(scores(decoder, adapter, dtype="float32"), whole, rtol=0, atol=1e-5 * largest)
+    lost = (scores(decoder, adapter) - whole).abs().max()
+    assert 1e-5 * largest < lost < (scores(merged) - whole).abs().max()
 
 
 @needs_kernels
