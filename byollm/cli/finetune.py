@@ -7,8 +7,12 @@ import typer
 
 
 def finetune(
-    base: Annotated[Path, typer.Option(help="The model directory to start from.")],
-    full: Annotated[bool, typer.Option("--full", help="Train all weights.")] = False,
+    base: Annotated[Path, typer.Option(help="The model directory to start from.")] = Path(
+        "var/runs/pretrain/model"
+    ),
+    full: Annotated[
+        bool, typer.Option("--full", help="Train all weights: the one way that there is so far, so give it.")
+    ] = False,
     conversations: Annotated[
         Path | None,
         typer.Option(
@@ -31,7 +35,13 @@ def finetune(
 
     if not full:
         raise SettingsError(
-            "only full fine-tuning is there so far: add --full. Adapters (LoRA) come with a later version."
+            "only full fine-tuning is there so far: add --full. Adapters (LoRA) are trained with PEFT, and "
+            "served here: docs/training.md shows how."
+        )
+    if not base.is_dir():
+        raise SettingsError(
+            f"no model directory {base}: name the model to start from with --base. `byollm pretrain` leaves "
+            "one in var/runs/pretrain/model"
         )
     settings = load_settings(env)
     recipe = settings.finetune.override(

@@ -1,7 +1,7 @@
 """Puts the commands together."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -74,15 +74,45 @@ app.command()(destroy)
 app.add_typer(config.app, name="config")
 
 
+# Which extra of pyproject.toml brings what a command may miss: `make run` installs only what the chat needs.
+EXTRAS = {
+    "aws_cdk": "local",
+    "boto3": "local",
+    "botocore": "local",
+    "cdk_nag": "local",
+    "constructs": "local",
+    "cryptography": "local",
+    "fastapi": "serve",
+    "gradio": "page",
+    "httpx": "page",
+    "lm_eval": "evaluate",
+    "matplotlib": "train",
+    "ministack": "local",
+    "moto": "local",
+    "psutil": "local",
+    "torch": "serve",
+    "uvicorn": "serve",
+    "xgrammar": "serve",
+}
+
+
 def main() -> None:
     """Run the command line; an error meant for people is printed without a traceback, with status 1."""
     try:
         app()
     except ByollmError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/] {_escape(str(error))}", highlight=False
-        )
-        sys.exit(1)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        extra = EXTRAS[missing]
+        _fail(f"this command needs {missing}, which is not installed: pip install 'byollm[{extra}]'")
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+    sys.exit(1)
 
 
 def _escape(text: str) -> str:

@@ -29,7 +29,7 @@ def publish(
     from byollm.doctor import Patient
     from byollm.settings import load_settings
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     directory = model_directory(model) if model else bundled_model()
     patient = Patient.of(env, load_settings(env), directory)
     try:

@@ -182,7 +182,7 @@ class Trainer:
     def _draw(self) -> None:
         try:
             draw_curve(read_log(self._run / "log.jsonl"), self._run / "curve.png")
-        except OSError as error:
+        except (OSError, ModuleNotFoundError) as error:
             self._reporter.note(f"the curve could not be drawn ({error}); the log has what it shows")
         self._drawn = time.monotonic()
 

@@ -75,6 +75,7 @@ def test_flags_override_settings_and_the_model_is_the_same(
         (["pretrain", "--minutes", "1", "--tokens", "5"], "one budget: give one of --minutes, --tokens"),
         (["pretrain", "--data", "nowhere", "--out", "{here}/run"], "byollm data prepare"),
         (["finetune", "--base", "x"], "add --full"),
+        (["finetune", "--full", "--base", "nowhere"], "no model directory nowhere"),
     ],
 )
 def test_faults_are_told_without_a_traceback(
