@@ -284,6 +284,8 @@ def hub(model: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     yield os.environ | {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HUB_OFFLINE": "0",
+        "HF_HUB_ETAG_TIMEOUT": "60",  # the client's own patience is 10 s, which a busy machine may take
+        "HF_HUB_DOWNLOAD_TIMEOUT": "60",
         "HF_HOME": str(tmp_path / "hub"),
     }
     server.shutdown()
