@@ -17,7 +17,7 @@ import openai
 MODEL = Path(__file__).parents[2] / "models" / "byollm-tiny"
 PLACE = "/opt/ml/model"
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-START_S = 120  # a busy machine takes its time
+START_S = 300  # a machine that has thirty other things to do takes minutes to import PyTorch
 
 
 def find_engine() -> str:

@@ -14,11 +14,11 @@ from playwright.sync_api import Page, expect
 from byollm.local.containers import Containers
 from byollm.local.sagemaker import SageMaker
 from byollm.local.world import ACCESS_KEY, SECRET_KEY, World
-from tests.containers.support import HARDENED, MODEL, command
+from tests.containers.support import HARDENED, MODEL, START_S, command
 from tests.frontend.conftest import browser, open_page, opener, outside, profile
 from tests.frontend.support import Chat
 from tests.local.front import Front, front, moto
-from tests.local.sagemaker.hosting import ROLE, TYPE, Hosting
+from tests.local.sagemaker.hosting import ROLE, SETTLED, TYPE, Hosting, eventually
 from tests.ports import free_port
 
 __all__ = ["browser", "front", "moto", "open_page", "opener", "outside", "profile"]
@@ -37,7 +37,7 @@ def endpoint(
     def services(world: World) -> dict[str, Any]:
         return {"sagemaker": SageMaker(world, Containers(world))}
 
-    with front(directory, services, factor=60) as world:
+    with front(directory, services, factor=10) as world:
         s3 = world.client("s3")
         s3.create_bucket(Bucket="chain", CreateBucketConfiguration={"LocationConstraint": world.region})
         for file in MODEL.iterdir():
@@ -48,7 +48,7 @@ def endpoint(
         world.client("sagemaker").create_model(
             ModelName="chain", PrimaryContainer=container, ExecutionRoleArn=ROLE
         )
-        name = hosting.endpoint(
+        config = hosting.config(
             {
                 "VariantName": "main",
                 "ModelName": "chain",
@@ -58,6 +58,10 @@ def endpoint(
                 "ContainerStartupHealthCheckTimeoutInSeconds": 3600,
             }
         )
+        name = hosting.name("endpoint")
+        hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        eventually(lambda: hosting.status(name) in SETTLED, START_S)
+        assert (found := hosting.settled(name))["EndpointStatus"] == "InService", found["FailureReason"]
         yield world, name
         hosting.delete(name)
 
@@ -109,7 +113,7 @@ def test_the_page_answers(chain: tuple[str, str], open_page: Callable[..., Page]
 
 
 def _wait(ask: Callable[[], httpx.Response]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + START_S
     while True:
         try:
             if ask().status_code == 200:
