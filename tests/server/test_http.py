@@ -67,6 +67,17 @@ def test_a_body_in_small_pieces_is_put_together(raw: socket.socket) -> None:
     assert read_all(raw).startswith(b"HTTP/1.1 200 ")
 
 
+def test_an_offer_of_http_2_is_passed_over_and_the_body_read(raw: socket.socket) -> None:
+    offer = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAAB")
+    for _ in range(2):  # on one connection, as Java's client sends it
+        raw.sendall(post("/v1/completions", len(BODY), *offer) + BODY)
+        head, _, body = raw.recv(65536).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        while not body.endswith(b"}"):
+            body += raw.recv(65536)
+        assert json.loads(body)["choices"][0]["finish_reason"] == "length"
+
+
 def test_what_is_no_http_is_refused_in_the_same_shape(raw: socket.socket) -> None:
     raw.sendall(b"\x16\x03\x01 hello\r\n\r\n")
     head, body = read_all(raw).split(b"\r\n\r\n")
