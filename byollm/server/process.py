@@ -164,7 +164,7 @@ class Process(uvicorn.Server):
     async def _watch(self) -> None:
         """Announce the model, then see that its engine lives; a dead one ends the process, to be replaced."""
         await self._service.settled()
-        if self._service.failure is None:
+        if self._service.failure is None and not self._told_to_stop:
             self._announce()
         while not await self._failed():
             if not self._told_to_stop:

@@ -59,6 +59,8 @@ def test_while_it_loads_it_answers_that_it_is_not_ready_and_can_be_stopped(
         assert get(server, "/metrics").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(25) == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == ""  # it does not say that it serves
 
 
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_directory: Path, tmp_path: Path) -> None:
