@@ -74,9 +74,8 @@ def test_an_embedding_is_the_mean_hidden_state_in_chunks_or_in_company(
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-def test_numbers_that_are_not_finite_are_an_error_and_no_result(
-    decoder: Decoder, kernels: Literal["auto", "torch"]
-) -> None:
+def test_numbers_that_are_not_finite_are_an_error_and_no_result(kernels: Literal["auto", "torch"]) -> None:
+    decoder = make_decoder()
     with torch.no_grad():
         decoder.embed_tokens.weight[TEXT[3]] = torch.nan
     subject = make_runner(decoder, kernels)
