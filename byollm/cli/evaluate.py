@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def evaluate(
     model: Annotated[Path, typer.Option(help="The model directory.")],
     tasks: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Tasks, separated by commas: blimp, a part of it such as blimp_island_effects, a YAML file "
-            "in lm-eval's format, or a task of lm-eval's own (which downloads its data). '' runs none."
+            "in lm-eval's format, or a task of lm-eval's own (which downloads its data). By default blimp, "
+            "or none where --prepared or --samples says what is wanted."
         ),
-    ] = "blimp",
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The directory with the packs; data.directory if not given.")
     ] = None,
@@ -52,6 +53,8 @@ def evaluate(
     from byollm.training.evaluation.report import evaluate_model
 
     settings = load_settings(env)
+    if tasks is None:
+        tasks = "blimp" if prepared is None and samples is None else ""
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     console = Console()
     if samples is not None:

@@ -79,6 +79,8 @@ class Trainer:
         fault = compiler_fault() if recipe.compile else None
         if fault is not None:
             reporter.note(f"training without torch.compile, more slowly: {fault}")
+        elif recipe.compile:
+            reporter.note("compiling the model: the first step takes a minute or two")
         self._compiled = recipe.compile and fault is None
         self._epoch = train.windows_per_epoch(recipe.sequence_length)
         self._validator = Validator(val, bytes_per_token, recipe.sequence_length, recipe.batch_size, hardware)

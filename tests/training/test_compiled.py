@@ -27,7 +27,7 @@ def test_a_compiled_run_learns_as_a_plain_one(
             model=recipe().model.override(layers=1),
         )
         pretrain(settings, data, tmp_path / str(compiled), recorder)
-        assert recorder.notes == []
+        assert len(recorder.notes) == compiled  # that it compiles, and nothing that went wrong
         losses.append(recorder.losses)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

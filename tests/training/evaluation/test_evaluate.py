@@ -27,7 +27,7 @@ def test_the_command_writes_every_figure_and_samples(
     pack(tmp_path / "packs", {"made_up": pairs})
     monkeypatch.setitem(os.environ, "BYOLLM__DATA__DIRECTORY", str(tmp_path / "packs"))
     out, samples = tmp_path / "figures" / "report.json", tmp_path / "samples.md"
-    arguments = ["--prepared", prepared, "--out", out, "--samples", samples]
+    arguments = ["--tasks", "blimp", "--prepared", prepared, "--out", out, "--samples", samples]
     given = ["evaluate", "--model", str(model), *map(str, arguments)]
     first = CliRunner().invoke(app, given)
     assert first.exit_code == 0, first.output
@@ -44,10 +44,9 @@ def test_the_command_writes_every_figure_and_samples(
         assert f"**{prompt}**" in written
     assert written.count("- greedy: ") == written.count("- drawn: ") == len(CONTINUATIONS) + len(QUESTIONS)
     samples.unlink()
-    again = CliRunner().invoke(
-        app, ["evaluate", "--model", str(model), "--tasks", "", "--samples", str(samples)]
-    )
+    again = CliRunner().invoke(app, ["evaluate", "--model", str(model), "--samples", str(samples)])
     assert again.exit_code == 0, again.output
+    assert "blimp" not in again.output
     assert samples.read_text() == written  # seeded
 
 
