@@ -31,17 +31,16 @@ class Sampling:
     frequency_penalty: float
 
     def fields(self, known: Collection[str] = ()) -> dict[str, Any]:
-        """Return the fields to send: OpenAI's two always, the others only where they change something.
+        """Return the fields to send: what changes something, and what has a `known` default at the server.
 
-        A server need not know `top_k` or `min_p` to be of use, and refuses what it does not know. Those that
-        are `known` to have a default of their own there are sent as well.
+        A server need not know `top_k` or `min_p` to be of use, and refuses what it does not know. One that
+        does not tell its defaults, as behind a gateway, draws as its model wants where nothing was chosen.
         """
         neutral = NEUTRAL | {"seed": None, "presence_penalty": 0, "frequency_penalty": 0}
-        always = {"temperature", "top_p", *known}
         chosen = {
             name: getattr(self, name)
             for name, value in neutral.items()
-            if name in always or getattr(self, name) != value
+            if name in known or getattr(self, name) != value
         }
         return {
             "max_tokens": int(self.max_tokens),
